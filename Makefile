@@ -1,0 +1,37 @@
+# Every target sets itself up: the environment is made at the first use and again when its requirements change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test ui check check-all bench format clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("tunewright needs Python 3.10 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m webui.cli demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -m 'not slow'
+
+ui: $(VENV)/.ready
+	$(BIN)/python -m webui.cli ui
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -m 'not slow'
+
+check-all: $(VENV)/.ready
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest
+
+bench: $(VENV)/.ready
+	$(BIN)/python tests/bench/run.py
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

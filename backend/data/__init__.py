@@ -1,0 +1,1 @@
+"""Files or hub data sets to checked, split, encoded rows to batches."""

@@ -1,0 +1,163 @@
+"""JobSpec: everything that decides a training run, as JSON in and JSON out. No I/O happens here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from backend.errors import UserError
+from backend.interfaces import Options, Task, Tuning
+from backend.tasks import TASKS
+from backend.tuning import TUNINGS
+
+
+def _any_of(table: Mapping[str, Task] | Mapping[str, Tuning]) -> Any:
+    """Return the type "the Options of one entry of the table", told apart by their name."""
+    options = tuple(entry.Options for entry in table.values())
+    return options[0] if len(options) == 1 else Annotated[Union[options], Field(discriminator="name")]
+
+
+if TYPE_CHECKING:
+    AnyTask: TypeAlias = Task.Options
+    AnyTuning: TypeAlias = Tuning.Options
+else:
+    AnyTask = _any_of(TASKS)
+    AnyTuning = _any_of(TUNINGS)
+
+FIRST_TASK: AnyTask = next(iter(TASKS.values())).Options.model_validate({})
+FIRST_TUNING: AnyTuning = next(iter(TUNINGS.values())).Options.model_validate({})
+
+
+class Data(Options):
+    """Where the examples are, and how they are split."""
+
+    train: str = Field(
+        description="A CSV, TSV, JSON, JSONL or Parquet file, a data set of the Hugging Face hub, or sample:NAME."
+    )
+    validation: str = Field("", description="The same for validation; empty: rows split off the training rows.")
+    test: str = Field("", description="The same for the test; empty: rows split off the training rows.")
+    subset: str = Field("", description="The configuration of a hub data set.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="What the task reads = the column of the file, where the names differ."
+    )
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share of rows for validation, if not given.")
+    test_fraction: float = Field(0.1, ge=0, lt=1, description="Share of rows for the test, if not given; 0: no test.")
+    max_rows: int = Field(0, ge=0, description="Use that many training rows at most, drawn at random; 0: all.")
+    encoding: str = Field("utf-8", description="Character encoding of text files.")
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Data:
+        if not self.validation and not self.test and self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave no row to train on; lower one of them"
+            )
+        return self
+
+
+class Schedule(Options):
+    """How long and how fast the model learns."""
+
+    epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
+    steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as the epochs make.")
+    batch_size: int = Field(32, ge=1, description="Rows of one optimizer step, over all processes and accumulation.")
+    accumulation_steps: int = Field(1, ge=1, description="Parts that a process cuts its share of a batch into.")
+    learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate.")
+    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the rate rises from zero.")
+    decay: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay; biases and norms are exempt.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest global norm of the gradient; 0: no clipping.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    evaluate_every: int = Field(0, ge=0, description="Evaluate and save every so many steps; 0: once an epoch.")
+    patience: int = Field(0, ge=0, description="Stop after so many evaluations without a better one; 0: never.")
+    keep_last: int = Field(1, ge=1, description="Checkpoints to keep, the latest ones; the best is kept besides.")
+
+    @model_validator(mode="after")
+    def _parts_are_whole(self) -> Schedule:
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be cut into accumulation_steps {self.accumulation_steps} "
+                "equal parts; make one a multiple of the other"
+            )
+        return self
+
+
+class JobSpec(Options):
+    """One training job. The same file runs from the page, a laptop and a cluster."""
+
+    version: Literal[1] = Field(1, description="Format of this file.")
+    name: str = Field("", max_length=60, description="A name for people; part of the run's folder name.")
+    task: AnyTask = Field(FIRST_TASK, description="What the model learns.")
+    tuning: AnyTuning = Field(FIRST_TUNING, description="Which weights move.")
+    model: str = Field(description="A model folder, a model of the Hugging Face hub, or package:NAME/FOLDER.")
+    revision: str = Field("main", description="Branch, tag or commit of a hub model.")
+    data: Data = Field(description="Where the examples are, and how they are split.")
+    schedule: Schedule = Field(default_factory=Schedule, description="How long and how fast the model learns.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the training; auto: the fastest safe one of the hardware."
+    )
+    deepspeed: str = Field(
+        "zero2", description="A file of ds_configs by name, or the path of your own; one process alone needs none."
+    )
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of the split, the order, the head and dropout.")
+
+
+def parse_job(raw: Mapping[str, Any]) -> JobSpec:
+    """Validate the JSON of a job.
+
+    Raises UserError with every key that is wrong, its value and what was expected.
+    """
+    version = raw.get("version", 1)
+    if isinstance(version, int) and version > 1:
+        raise UserError(f"this job has format version {version}; this tunewright reads 1: update tunewright")
+    try:
+        return JobSpec.model_validate(dict(raw))
+    except ValidationError as error:
+        raise UserError("the job is not valid:\n" + "\n".join(f"  {line}" for line in explain(error))) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel] = JobSpec) -> Iterator[str]:
+    """Yield one line for each thing that is wrong: key, value, what was expected, what may be meant."""
+    for fault in error.errors(include_url=False):
+        path = [str(part) for part in fault["loc"] if part not in TASKS and part not in TUNINGS]
+        key = ".".join(path) or "job"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "missing":
+            yield f"{key}: is missing; {_description(path, model)}"
+        elif fault["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(key, list(dotted_keys(model)), n=1)
+            yield f"{key}: there is no such setting" + (f'; did you mean "{close[0]}"?' if close else "")
+        elif isinstance(fault["input"], dict | BaseModel):
+            yield f"{key}: {message}"
+        else:
+            yield f"{key}: {message}, not {fault['input']!r}"
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every setting below a model."""
+    for name, field in model.model_fields.items():
+        variants = [kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)]
+        if not variants:
+            yield prefix + name
+        for variant in variants:
+            yield from dotted_keys(variant, f"{prefix}{name}.")
+
+
+def _classes(annotation: Any) -> list[type]:
+    if isinstance(annotation, type):
+        return [annotation]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in _classes(part)]
+
+
+def _description(path: list[str], model: type[BaseModel]) -> str:
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            return "give it a value"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+        description = field.description or "give it a value"
+    return description

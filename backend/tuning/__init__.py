@@ -1,0 +1,7 @@
+"""The ways to tune, in the order of the page."""
+
+from backend.interfaces import Tuning
+from backend.tuning.freeze import Freeze
+from backend.tuning.full import Full
+
+TUNINGS: dict[str, Tuning] = {"full": Full(), "freeze": Freeze()}

@@ -1,0 +1,25 @@
+"""Full fine-tuning: every weight moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from backend.interfaces import Tuning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Full(Tuning):
+    """Train every weight."""
+
+    title = "Full"
+
+    class Options(Tuning.Options):
+        """Full fine-tuning has no settings."""
+
+        name: Literal["full"] = "full"
+
+    def apply(self, model: PreTrainedModel, options: Any, total_steps: int) -> PreTrainedModel:
+        """Mark every parameter as trainable."""
+        return model.requires_grad_(True)

@@ -1,0 +1,1 @@
+"""Trained models to proven ONNX bundles, and bundles to answers."""
