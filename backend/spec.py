@@ -17,7 +17,7 @@ from backend.tuning import TUNINGS
 def _any_of(table: Mapping[str, Task] | Mapping[str, Tuning]) -> Any:
     """Return the type "the Options of one entry of the table", told apart by their name."""
     options = tuple(entry.Options for entry in table.values())
-    return options[0] if len(options) == 1 else Annotated[Union[options], Field(discriminator="name")]
+    return options[0] if len(options) == 1 else Annotated[Union[options], Field(discriminator="name")]  # noqa: UP007 - made from a tuple
 
 
 if TYPE_CHECKING:

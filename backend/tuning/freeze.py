@@ -46,4 +46,4 @@ def _layers(model: PreTrainedModel) -> list[nn.Module]:
     from torch import nn
 
     stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(stacks, key=len)) if stacks else []
+    return list(max(stacks, key=lambda stack: len(stack))) if stacks else []
