@@ -102,7 +102,7 @@ class RunDir:
     def create(cls, workspace: Path, job: JobSpec) -> RunDir:
         """Make the directory of a new run under the workspace."""
         slug = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-") or job.task.name
-        run = cls(workspace / f"{datetime.now():%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}")
+        run = cls(workspace / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
         write_text(run.job_file, job.model_dump_json(indent=2) + "\n")
         run.write_status(Status(state="queued", owner=Owner.me()))
