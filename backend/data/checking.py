@@ -1,0 +1,133 @@
+"""Faults of the user's data, found before anything is trained: all of them in one error, each with its place."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backend.data.reading import Record, Source
+from backend.errors import MAX_FAULTS, Fault, UserError
+from backend.interfaces import Column, Task
+
+
+class Faults:
+    """The faults of a data set so far; what is wrong in the same way is one fault with a number of rows."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str | None, str], list[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def enough(self) -> bool:
+        """Tell whether there are more than an error shows."""
+        return len(self) > MAX_FAULTS
+
+    def add(self, fault: Fault) -> None:
+        """Note a fault."""
+        self._found.setdefault((fault.file, fault.column, fault.problem), [fault, 0])[1] += 1
+
+    def sorted(self) -> list[Fault]:
+        """Return the faults by file, in the order of the files, and by row."""
+        files = list(dict.fromkeys(file for file, _, _ in self._found))
+        listed = sorted(self._found.values(), key=lambda found: (files.index(found[0].file), _place(found[0])))
+        return [_with_count(fault, count) for fault, count in listed]
+
+
+def check_mapping(task: Task, task_name: str, mapping: Mapping[str, str]) -> None:
+    """Raise UserError if `data.columns` has a key that the task does not read."""
+    known = [column.name for column in task.columns]
+    for key in mapping:
+        if key not in known:
+            raise UserError(
+                f'data.columns: "{key}" is not a column of {task_name}; it reads {_quoted(known)}{_meant(key, known)}. '
+                "Write what the task reads first, then the column of the file, such as "
+                f"--data.columns {known[0]}={mapping[key]}"
+            )
+
+
+def check_columns(source: Source, columns: Sequence[Column], mapping: Mapping[str, str]) -> Fault | None:
+    """Return the fault of a source that lacks columns, with what to type."""
+    there = list(source.columns)
+    missing = [column.name for column in columns if mapping.get(column.name, column.name) not in there]
+    if not missing:
+        return None
+    wrong = [f'"{mapping[name]}" (named in data.columns)' if name in mapping else f'"{name}"' for name in missing]
+    found = [mapping.get(column.name, column.name) for column in columns if column.name not in missing]
+    free = [name for name in there if name and name not in found]
+    guess = {**mapping}
+    for name in missing:
+        if free:
+            guess[name] = _closest(mapping.get(name, name), free)
+            free.remove(guess[name])
+    problem = f"there is no column {' and no column '.join(wrong)}; the columns are {_quoted(there)}"
+    if all(name in guess and guess[name] in there for name in missing):
+        flag = ",".join(f"{name}={column}" for name, column in guess.items())
+        problem += f". Say which column holds what, such as --data.columns {flag}"
+    return Fault(file=source.name, problem=problem)
+
+
+def rows(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], faults: Faults) -> Iterator[Record]:
+    """Yield the rows of a source by the names of the task's columns, texts as strings; note what is wrong."""
+    wanted = {column.name: mapping.get(column.name, column.name) for column in columns}
+    checked, count, silent = False, 0, len(faults)
+    for item in source.items:
+        if isinstance(item, Fault):
+            faults.add(item)
+            continue
+        if not checked:
+            checked = True
+            if fault := check_columns(source, columns, mapping):
+                faults.add(fault)
+                return
+        count += 1
+        values = {name: _plain(item.values.get(column)) for name, column in wanted.items()}
+        structured = [name for name, value in values.items() if isinstance(value, list | dict)]
+        for name in structured:
+            problem = f"holds a {type(values[name]).__name__}, not a text"
+            faults.add(Fault(source.name, problem, item.row, item.line, wanted[name]))
+        if not structured:
+            yield Record(item.row, item.line, values)
+    if not count and len(faults) == silent:
+        header = f"has a header ({_quoted(source.columns)}) but no rows" if source.columns else "is empty"
+        faults.add(Fault(file=source.name, problem=f"{header}; name a file with examples"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as the text that a CSV file would have; no value (null, NaN) stays none."""
+    if value is None or isinstance(value, str | list | dict):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return str(value)
+
+
+def _closest(name: str, columns: Sequence[str]) -> str:
+    folded = {column.casefold(): column for column in columns}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return folded[close[0]] if close else columns[0]
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _place(fault: Fault) -> tuple[int, int]:
+    return (fault.row or 0, fault.line or 0)
+
+
+def _with_count(fault: Fault, count: int) -> Fault:
+    if count == 1:
+        return fault
+    rows = "1 more row" if count == 2 else f"{count - 1:,} more rows"
+    return Fault(fault.file, f"{fault.problem} (and {rows})", fault.row, fault.line, fault.column)

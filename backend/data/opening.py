@@ -1,0 +1,118 @@
+"""What `data.train` and its kind name: sample:NAME, a file, or a data set of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.data.reading import FORMATS, Item, Record, Source
+from backend.data.samples import HERE, PREFIX, SAMPLES
+from backend.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from backend.spec import Data
+
+FILE_START = ("/", "./", "../", "~", "\\")
+
+
+def open_source(data: Data, split: str) -> Source:
+    """Open what the job names for train, validation or test. Raises UserError if it is not there."""
+    name = str(getattr(data, split))
+    path = local_path(name, split)
+    if path is None or path.is_dir():
+        return _hub(name, data.subset, split)
+    reader = FORMATS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(
+            f'data.{split}: "{name}" has an unknown extension; known are {", ".join(FORMATS)}: save it as one of these'
+        )
+    return reader(path, name, data.encoding)
+
+
+def local_path(name: str, split: str = "train") -> Path | None:
+    """Return the file or folder that a name means, or None for a hub id. Raises UserError if it is missing."""
+    if name.startswith(PREFIX):
+        return _sample(name, split)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if path.suffix.lower() in FORMATS or name.startswith(FILE_START) or name.count("/") > 1:
+        raise UserError(f'data.{split}: the file "{name}" does not exist{_similar(path)}')
+    return None
+
+
+def stamp(name: str) -> str | None:
+    """Return what changes when a file changes; None if the file is gone, "" for what is not a file."""
+    try:
+        path = local_path(name)
+        state = path.stat() if path else None
+    except (UserError, OSError):
+        return None
+    return f"{state.st_size} bytes, {state.st_mtime_ns}" if state else ""
+
+
+def _sample(name: str, split: str) -> Path:
+    sample = SAMPLES.get(name.removeprefix(PREFIX))
+    if sample is None:
+        raise UserError(
+            f'data.{split}: there is no sample "{name}"; there are {", ".join(PREFIX + known for known in SAMPLES)}'
+        )
+    return HERE / sample.file
+
+
+def _similar(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f'; neither does the folder "{path.parent}"'
+    names = {file.name.lower(): file.name for file in path.parent.iterdir() if file.suffix.lower() in FORMATS}
+    close = difflib.get_close_matches(path.name.lower(), list(names), n=3, cutoff=0.5)
+    if close:
+        return f"; its folder has {', '.join(names[name] for name in close)}"
+    return f"; nothing in {path.parent.resolve()} has a similar name"
+
+
+def _hub(name: str, subset: str, split: str) -> Source:
+    data = _load(name, subset, split)
+
+    def items() -> Iterator[Item]:
+        classes = {key: feature for key, feature in data.features.items() if hasattr(feature, "int2str")}
+        for row, values in enumerate(data, start=1):
+            named = {key: _class_name(feature, values[key]) for key, feature in classes.items()}
+            yield Record(row, None, {**values, **named})
+
+    return Source(name, tuple(data.column_names), items())
+
+
+def _class_name(feature: Any, value: int | None) -> str | None:
+    """Return the name of a class number; -1 stands for "no label" in many hub data sets."""
+    return None if value is None or value < 0 else str(feature.int2str(value))
+
+
+def _load(name: str, subset: str, split: str) -> Dataset:
+    import datasets
+
+    match = re.fullmatch(r"(.+?):([^:/]+)", name)
+    path, part = match.groups() if match and not Path(name).exists() else (name, split)
+    what = f'data.{split}: "{name}"'
+    try:
+        return datasets.load_dataset(path, subset or None, split=part)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise UserError(
+            f"{what} is neither a file here nor a data set of the Hugging Face hub that can be read; check the name, "
+            "and log in with `hf auth login` if it is private or gated"
+        ) from error
+    except OSError as error:  # also what `datasets` raises where there is no network
+        raise UserError(
+            f"{what} is no file here, and the Hugging Face hub could not be reached to look for it there. Check the "
+            "network and HF_HUB_OFFLINE, or download the data set on a machine with network and name its file"
+        ) from error
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{what} could not be loaded as a data set of the Hugging Face hub: {first_line} "
+            f"(data.subset names its configuration; {path}:SPLIT names another split)"
+        ) from error
