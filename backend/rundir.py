@@ -112,15 +112,20 @@ class RunDir:
     def open(cls, path: Path) -> RunDir:
         """Return the run in a directory. Raises UserError if there is none."""
         run = cls(path)
-        if not run.job_file.is_file():
+        if not run.is_run:
             raise UserError(f"{path}: is not a run directory (it has no job.json); `tunewright runs` lists the runs")
         return run
 
     @classmethod
     def all(cls, workspace: Path) -> list[RunDir]:
         """Return the runs of a workspace, the newest first."""
-        found = [cls(file.parent) for file in workspace.glob("*/job.json") if (file.parent / "status.json").is_file()]
+        found = [run for file in workspace.glob("*/job.json") if (run := cls(file.parent)).is_run]
         return sorted(found, key=lambda run: run.id, reverse=True)
+
+    @property
+    def is_run(self) -> bool:
+        """Tell whether the directory was made for a run, and is not just a folder with a job file in it."""
+        return self.job_file.is_file() and self.status_file.is_file()
 
     @property
     def job(self) -> JobSpec:
@@ -211,19 +216,24 @@ class RunDir:
             lock.release()
 
 
-def read_job(path: Path) -> JobSpec:
-    """Read a job file. Raises UserError with the file, and the line or key that is wrong."""
+def read_raw_job(path: Path) -> dict[str, Any]:
+    """Read the JSON object of a job file. Raises UserError with the file, and the line that is wrong."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name a job file, such as runs/ID/job.json"
+            f"{path}: cannot be read ({error.strerror}); name a job file, as in runs/ID/job.json"
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: a job is a JSON object, not {type(raw).__name__}")
+        raise UserError(f"{path}: a job is a JSON object, not a {type(raw).__name__}")
+    return raw
+
+
+def read_job(path: Path) -> JobSpec:
+    """Read a job file. Raises UserError with the file, and the line or key that is wrong."""
     try:
-        return parse_job(raw)
+        return parse_job(read_raw_job(path))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error

@@ -113,8 +113,12 @@ def parse_job(raw: Mapping[str, Any]) -> JobSpec:
     version = raw.get("version", 1)
     if isinstance(version, int) and version > 1:
         raise UserError(f"this job has format version {version}; this tunewright reads 1: update tunewright")
+    whole = dict(raw)
+    for key, first in {"task": FIRST_TASK, "tuning": FIRST_TUNING}.items():
+        if isinstance(whole.get(key), Mapping):
+            whole[key] = {**first.model_dump(include={"name"}), **whole[key]}
     try:
-        return JobSpec.model_validate(dict(raw))
+        return JobSpec.model_validate(whole)
     except ValidationError as error:
         raise UserError("the job is not valid:\n" + "\n".join(f"  {line}" for line in explain(error))) from error
 
@@ -128,12 +132,24 @@ def explain(error: ValidationError, model: type[BaseModel] = JobSpec) -> Iterato
         if fault["type"] == "missing":
             yield f"{key}: is missing; {_description(path, model)}"
         elif fault["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(key, list(dotted_keys(model)), n=1)
-            yield f"{key}: there is no such setting" + (f'; did you mean "{close[0]}"?' if close else "")
+            yield f"{key}: {_unknown(key, model)}"
         elif isinstance(fault["input"], dict | BaseModel):
             yield f"{key}: {message}"
         else:
             yield f"{key}: {message}, not {fault['input']!r}"
+
+
+def _unknown(key: str, model: type[BaseModel]) -> str:
+    group, _, setting = key.partition(".")
+    tables: dict[str, dict[str, type[BaseModel]]] = {
+        "task": {name: task.Options for name, task in TASKS.items()},
+        "tuning": {name: tuning.Options for name, tuning in TUNINGS.items()},
+    }
+    owners = [name for name, options in tables.get(group, {}).items() if setting in options.model_fields]
+    if owners:
+        return f"is a setting of {group}.name {' or '.join(owners)} alone; set {group}.name too"
+    close = difflib.get_close_matches(key, list(dotted_keys(model)), n=1)
+    return "there is no such setting" + (f'; did you mean "{close[0]}"?' if close else "")
 
 
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -25,7 +25,7 @@ class Tokenizer:
         self.input_names = tuple(name for name in INPUTS if name in input_names)
 
     @classmethod
-    def load(cls, folder: Path, input_names: Sequence[str] = tuple(INPUTS)) -> Tokenizer:
+    def load(cls, folder: Path, input_names: Sequence[str] | None = None) -> Tokenizer:
         """Read tokenizer.json and tokenizer_config.json from a model folder or a bundle."""
         try:
             fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
@@ -37,7 +37,7 @@ class Tokenizer:
         pad_id = fast.token_to_id(pad) if pad is not None else None
         if pad_id is None:
             raise UserError(f'{folder}/tokenizer_config.json: "pad_token" {pad!r} is not in the vocabulary')
-        return cls(fast, pad_id, input_names)
+        return cls(fast, pad_id, input_names or config.get("model_input_names", tuple(INPUTS)))
 
     def encodings(self, texts: Sequence[str] | Sequence[tuple[str, str]], max_length: int) -> list[Encoding]:
         """Encode texts or pairs of texts, with special tokens and offsets, cut to `max_length` tokens."""

@@ -45,5 +45,5 @@ def _layers(model: PreTrainedModel) -> list[nn.Module]:
     """Return the stack of layers: the longest list of modules in the base model."""
     from torch import nn
 
-    stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(stacks, key=lambda stack: len(stack))) if stacks else []
+    stacks = [list(module) for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=len, default=[])

@@ -1,0 +1,80 @@
+"""The flags of a training run: one for every setting of JobSpec, generated from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field, create_model
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
+
+from backend.errors import UserError
+from backend.rundir import RunDir, read_raw_job
+from backend.spec import JobSpec, parse_job
+
+WORKSPACE = Path("runs")
+
+
+class Arguments(NamedTuple):
+    """What the command line asks for."""
+
+    job: JobSpec
+    run: Path | None  # the run directory that the job file lies in; None: make a new one
+    workspace: Path
+    resume: bool
+
+
+class _Own(BaseSettings):
+    """The flags that are no setting of the job."""
+
+    job: Path | None = Field(None, description="A job file; flags change its settings.")
+    resume: bool = Field(False, description="Go on from the newest checkpoint of the run that --job lies in.")
+    workspace: Path = Field(WORKSPACE, description="Folder for the directories of new runs.")
+    local_rank: int = Field(0, description="Given by the deepspeed launcher; not used.")
+
+
+def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
+    """Read the command line. Raises UserError with every flag that is wrong."""
+    given = _given(argv, prog)
+    own = {name: given.pop(name, field.default) for name, field in _Own.model_fields.items()}
+    file = Path(own["job"]) if own["job"] else None
+    raw = read_raw_job(file) if file else {}
+    job = parse_job(_merged(raw, given))
+    run = file.parent if file and RunDir(file.parent).is_run and file.name == "job.json" else None
+    resume = str(own["resume"]).lower() == "true"
+    if run and given:
+        raise UserError(
+            f"{file}: belongs to a run, so its settings are fixed, but --{next(iter(given))} was given; "
+            "copy the file elsewhere to start a new run from it"
+        )
+    if resume and not run:
+        raise UserError("--resume needs --job DIR/job.json with the directory of the run to go on with")
+    return Arguments(job, run, Path(own["workspace"]), resume)
+
+
+def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in JobSpec.model_fields.items()}
+    flags = create_model("Flags", __base__=_Own, __doc__="Train a model.", **fields)
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(
+            flags,
+            cli_parse_args=list(argv),
+            cli_prog_name=prog,
+            cli_exit_on_error=False,
+            cli_avoid_json=True,
+            cli_implicit_flags=True,
+            cli_hide_none_type=True,
+        )
+    except (SettingsError, argparse.ArgumentError) as error:
+        raise UserError(f"{error}; `--help` lists the flags") from error
+    return dict(source())
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,106 @@
+"""Checkpoints that are whole or not there: written beside, sealed with a list of their files, then renamed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backend.distributed import Group
+from backend.files import sha256, write_json
+from backend.interfaces import Options
+
+NAME = re.compile(r"step-(\d+)")
+SEAL = "complete.json"  # written last: the files with their digests, and where the loop stood
+PARTIAL = ".partial"
+
+
+class Progress(Options):
+    """Where the loop stands."""
+
+    step: int = 0
+    best_step: int = 0
+    best_metric: float | None = None
+    stale: int = 0  # evaluations since the best one
+
+
+class Checkpoint(Options):
+    """A whole checkpoint."""
+
+    folder: Path
+    ranks: int
+    progress: Progress
+
+
+class Checkpoints:
+    """The checkpoints of a run."""
+
+    def __init__(self, folder: Path, group: Group) -> None:
+        self.folder = folder
+        self._group = group
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def write(self, progress: Progress, save: Callable[[Path], None]) -> None:
+        """Let all ranks save into a new folder, then seal it and give it its name in one step."""
+        final = self.path(progress.step)
+        partial = final.with_name(final.name + PARTIAL)
+        if self._group.rank == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self._group.barrier()
+        save(partial)
+        self._group.barrier()
+        if self._group.rank == 0:
+            self._seal(partial, progress)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+        self._group.barrier()
+
+    def _seal(self, folder: Path, progress: Progress) -> None:
+        files = {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+        seal = {"progress": progress.model_dump(), "ranks": self._group.ranks, "files": files}
+        write_json(folder / SEAL, seal)
+
+    def latest(self, report: Callable[[str], None]) -> Checkpoint | None:
+        """Return the newest whole checkpoint, or None; broken ones are reported and passed over."""
+        for folder in reversed(self._named()):
+            try:
+                return _opened(folder)
+            except ValueError as error:
+                report(f"checkpoint {folder.name} is damaged ({error}); trying the one before")
+        return None
+
+    def prune(self, keep_last: int, best_step: int) -> None:
+        """Remove all but the best and the latest ones, and what was left half-written."""
+        if self._group.rank != 0:
+            return
+        kept = {*self._named()[-keep_last:], self.path(best_step)}
+        for folder in self._named():
+            if folder not in kept:
+                shutil.rmtree(folder)
+        for partial in self.folder.glob(f"step-*{PARTIAL}"):
+            shutil.rmtree(partial)
+
+    def _named(self) -> list[Path]:
+        return sorted(folder for folder in self.folder.glob("step-*") if NAME.fullmatch(folder.name))
+
+
+def _opened(folder: Path) -> Checkpoint:
+    """Return a checkpoint whose every file is as it was sealed. Raises ValueError with what is wrong."""
+    try:
+        seal: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{SEAL} cannot be read: {error.strerror}") from error
+    for name, digest in seal["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"{name} is missing")
+        if sha256(file) != digest:
+            raise ValueError(f"{name} is not what was written")
+    return Checkpoint(folder=folder, ranks=seal["ranks"], progress=Progress.model_validate(seal["progress"]))

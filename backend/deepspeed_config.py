@@ -1,0 +1,137 @@
+"""A DeepSpeed file with "auto" in it and a job -> the file that DeepSpeed gets, with nothing left to guess."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from backend.errors import UserError
+from backend.spec import JobSpec
+
+FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
+
+# transformers' Trainer fills these from the model; left out, DeepSpeed takes its own defaults.
+LEFT_TO_DEEPSPEED = (
+    "zero_optimization.reduce_bucket_size",
+    "zero_optimization.allgather_bucket_size",
+    "zero_optimization.stage3_prefetch_bucket_size",
+    "zero_optimization.stage3_param_persistence_threshold",
+)
+NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
+ALWAYS = {  # absent means the same as "auto"
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "fp16.enabled",
+    "bf16.enabled",
+}
+
+
+def names() -> list[str]:
+    """Return the names of the files that come with tunewright."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read a DeepSpeed file by its name in ds_configs, or by its path. Raises UserError if it cannot be read."""
+    path = FOLDER / f"{name}.json" if name in names() else Path(name).expanduser()
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f'deepspeed "{name}": there is no such file ({error.strerror}); take one of {", ".join(names())}, '
+            "or the path of your own"
+        ) from error
+    except ValueError as error:
+        raise UserError(f'deepspeed "{name}": is not valid JSON ({error})') from error
+    if not isinstance(config, dict):
+        raise UserError(f'deepspeed "{name}": is a JSON {type(config).__name__}, not an object')
+    return config
+
+
+def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, scratch: Path) -> dict[str, Any]:
+    """Return the file with every "auto" decided by the job; `scratch` is where NVMe offload may write.
+
+    Raises UserError with every value that contradicts the job, both keys and both values.
+    """
+    resolved = copy.deepcopy(config)
+    faults = []
+    for key, (value, source) in _decided(job, ranks, precision).items():
+        given = _get(resolved, key)
+        if given == "auto" or (given is None and key in ALWAYS):
+            _set(resolved, key, value)
+        elif given is not None and given != value:
+            faults.append(f"  {key} is {json.dumps(given)} there, but {source} is {json.dumps(value)} in the job")
+    for key in NVME_PATHS:  # any folder will do, so one that the file names contradicts nothing
+        if _get(resolved, key) == "auto":
+            _set(resolved, key, str(scratch))
+    if "scheduler" in resolved:
+        faults.append("  scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by")
+    for key in LEFT_TO_DEEPSPEED:
+        if _get(resolved, key) == "auto":
+            _delete(resolved, key)
+    faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
+    if faults:
+        advice = 'write "auto" there to let the job decide, or change the job'
+        raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
+    resolved["zero_allow_untested_optimizer"] = True  # torch's own AdamW is handed in where the file names none
+    return resolved
+
+
+def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, str]]:
+    schedule = job.schedule
+    parts = ranks * schedule.accumulation_steps
+    if schedule.batch_size % parts:
+        lower, upper = schedule.batch_size // parts * parts, -(-schedule.batch_size // parts) * parts
+        raise UserError(
+            f"schedule.batch_size {schedule.batch_size} cannot be shared by {ranks} processes x "
+            f"schedule.accumulation_steps {schedule.accumulation_steps}; "
+            f"take {f'{lower} or ' if lower else ''}{upper}"
+        )
+    return {
+        "train_batch_size": (schedule.batch_size, "schedule.batch_size"),
+        "train_micro_batch_size_per_gpu": (
+            schedule.batch_size // parts,
+            f"schedule.batch_size / ({ranks} processes x schedule.accumulation_steps)",
+        ),
+        "gradient_accumulation_steps": (schedule.accumulation_steps, "schedule.accumulation_steps"),
+        "gradient_clipping": (schedule.clip_norm, "schedule.clip_norm"),
+        "fp16.enabled": (precision == "fp16", "precision fp16"),
+        "bf16.enabled": (precision == "bf16", "precision bf16"),
+        "optimizer.params.lr": (schedule.learning_rate, "schedule.learning_rate"),
+        "optimizer.params.weight_decay": (schedule.weight_decay, "schedule.weight_decay"),
+    }
+
+
+def _get(config: dict[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        config = config.setdefault(part, {})
+    config[last] = value
+
+
+def _delete(config: dict[str, Any], key: str) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        config = config[part]
+    del config[last]
+
+
+def _autos(config: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in config.items():
+        if value == "auto":
+            found.append(prefix + key)
+        elif isinstance(value, dict):
+            found += _autos(value, f"{prefix}{key}.")
+    return found

@@ -1,0 +1,118 @@
+"""What ranks say to each other: the same few words for one process and for a thousand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from backend.errors import UserError
+
+T = TypeVar("T")
+
+
+def launched_by_a_launcher() -> bool:
+    """Tell whether deepspeed, torchrun or Slurm's srun with torchrun variables started this process as a rank."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+class Group(Protocol):
+    """The ranks of a job, seen from one of them. Every call but the properties is made by all ranks together."""
+
+    rank: int
+    ranks: int
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, in double precision."""
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks on rank 0, an empty list elsewhere."""
+
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+
+
+class OneProcess:
+    """The group of a process that is alone."""
+
+    rank = 0
+    ranks = 1
+
+    def barrier(self) -> None:
+        """There is nobody to wait for."""
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the values."""
+        return list(values)
+
+    def gather(self, value: T) -> list[T]:
+        """Return the value, as a list."""
+        return [value]
+
+    def broadcast(self, value: T) -> T:
+        """Return the value."""
+        return value
+
+
+class TorchGroup:
+    """The default process group of torch.distributed, which DeepSpeed has set up."""
+
+    def __init__(self, device: Any) -> None:
+        from torch import distributed
+
+        self._dist = distributed
+        self._device = device
+        self.rank = distributed.get_rank()
+        self.ranks = distributed.get_world_size()
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self._dist.barrier()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, in double precision."""
+        import torch
+
+        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        self._dist.all_reduce(total)
+        result: list[float] = total.tolist()
+        return result
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks on rank 0, an empty list elsewhere."""
+        gathered: list[Any] | None = [None] * self.ranks if self.rank == 0 else None
+        self._dist.gather_object(value, gathered)
+        return gathered or []
+
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+        values: list[Any] = [value]
+        self._dist.broadcast_object_list(values, device=self._device)
+        result: T = values[0]
+        return result
+
+
+def on_main(group: Group, work: Callable[[], T]) -> T:
+    """Do work on rank 0 alone and return its result to all; an exception there is raised on all ranks.
+
+    Without this, the other ranks would wait for a rank 0 that has ended, and report a lost connection instead of the
+    cause.
+    """
+    value: Any = None
+    failure: Exception | None = None
+    if group.rank == 0:
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - raised below, after the others have heard of it
+            failure = error
+    kind = UserError if isinstance(failure, UserError) else RuntimeError
+    value, other = group.broadcast((value, kind(str(failure)) if failure else None))
+    if failure is not None:
+        raise failure
+    if other is not None:
+        raise other
+    result: T = value
+    return result

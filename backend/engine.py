@@ -1,0 +1,221 @@
+"""Engines move the weights: DeepSpeed's over many ranks, and a plain one that is its reference.
+
+Both take the same calls in the same order, for each micro-batch: forward, backward, step. An update happens in the
+last step of an accumulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from backend.distributed import Group, OneProcess
+from backend.errors import UserError
+from backend.spec import Schedule
+
+
+class Update(NamedTuple):
+    """What an optimizer step did."""
+
+    grad_norm: float  # of the whole gradient, before clipping
+    skipped: bool  # an fp16 overflow: no weight moved, the loss scale was lowered
+
+
+class Engine(Protocol):
+    """A model, its optimizer and the ranks that share them. Every call is made by all ranks together."""
+
+    group: Group
+    device: torch.device
+    model: nn.Module
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the model's outputs for a batch of this rank."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of this rank's share of the global loss; the shares of all ranks are summed."""
+
+    def step(self, learning_rate: float) -> Update | None:
+        """End a micro-batch; after the last one of an accumulation, move the weights."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state into an empty folder."""
+
+    def load(self, folder: Path) -> None:
+        """Take back what `save` wrote."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return all weights in full precision on rank 0; on the other ranks an empty dict."""
+
+
+class PlainEngine:
+    """One process, plain PyTorch."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, precision: str, device: torch.device) -> None:
+        self.group: Group = OneProcess()
+        self.device = device
+        self.model = model.to(device)
+        self._schedule = schedule
+        self._optimizer = adamw(model, schedule)
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._micro_steps = 0
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the model's outputs."""
+        with self._autocast():
+            outputs: Mapping[str, Tensor] = self.model(**inputs)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of the loss."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, learning_rate: float) -> Update | None:
+        """Move the weights after the last micro-batch of an accumulation."""
+        self._micro_steps += 1
+        if self._micro_steps % self._schedule.accumulation_steps:
+            return None
+        set_learning_rate(self._optimizer, learning_rate)
+        self._scaler.unscale_(self._optimizer)
+        limit = self._schedule.clip_norm or float("inf")
+        grad_norm = nn.utils.clip_grad_norm_(trainable(self.model), limit)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        return Update(float(grad_norm), skipped=not bool(torch.isfinite(grad_norm)))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.detach() for name, tensor in _tensors(self.model)}, folder / "model.safetensors")
+        state = {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        torch.save(state, folder / "optimizer.pt")
+
+    def load(self, folder: Path) -> None:
+        """Take back weights and optimizer state."""
+        self.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        state = torch.load(folder / "optimizer.pt", map_location=self.device, weights_only=True)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return all weights in full precision."""
+        return {name: _full_precision(tensor) for name, tensor in _tensors(self.model)}
+
+
+class DeepSpeedEngine:
+    """Any number of ranks, with whatever the DeepSpeed file shares out among them."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, config: dict[str, Any], group: Group) -> None:
+        import deepspeed
+
+        own = None if "optimizer" in config else adamw(model, schedule)
+        groups = parameter_groups(model, schedule) if own is None else None
+        self._engine, *_ = deepspeed.initialize(
+            model=model, optimizer=own, model_parameters=groups, config=config, dist_init_required=False
+        )
+        self.group = group
+        self.device = self._engine.device
+        self.model = self._engine.module
+        self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
+        self._share = group.ranks * schedule.accumulation_steps
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the model's outputs."""
+        outputs: Mapping[str, Tensor] = self._engine(**inputs)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient; DeepSpeed averages over ranks and accumulation, which is undone to get the sum."""
+        self._engine.backward(loss * self._share)
+
+    def step(self, learning_rate: float) -> Update | None:
+        """Move the weights after the last micro-batch of an accumulation."""
+        last = self._engine.is_gradient_accumulation_boundary()
+        if not last:
+            self._engine.step()
+            return None
+        set_learning_rate(self._engine.optimizer, learning_rate)
+        # Without ZeRO and mixed precision the optimizer is torch's own, which knows no norm.
+        norm = None if self._reports_norm else _gradient_norm(self.model)
+        skipped_before = self._engine.skipped_steps
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm() if norm is None else norm
+        return Update(float(norm), skipped=self._engine.skipped_steps > skipped_before)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state, each rank its part."""
+        self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Take back weights and optimizer state, each rank its part."""
+        loaded, _ = self._engine.load_checkpoint(str(folder), tag="state")
+        if loaded is None:
+            raise UserError(f"{folder}: DeepSpeed finds no checkpoint there")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Gather one weight at a time from the ranks that hold its full-precision parts."""
+        from deepspeed.utils import safe_get_full_fp32_param
+        from deepspeed.zero import GatheredParameters
+
+        gathered = {}
+        for name, tensor in _tensors(self.model):
+            full = safe_get_full_fp32_param(tensor) if tensor.requires_grad else None
+            with GatheredParameters([tensor], enabled=full is None and hasattr(tensor, "ds_id")):
+                if self.group.rank == 0:
+                    gathered[name] = _full_precision(tensor if full is None else full)
+        return gathered
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that training moves."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def parameter_groups(model: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
+    """Return AdamW's groups: matrices decay, biases and norms (vectors) do not."""
+    weights = trainable(model)
+    return [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def adamw(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """Return torch's fused AdamW: as fast as DeepSpeed's, and it needs no compiler."""
+    groups = [group for group in parameter_groups(model, schedule) if group["params"]]
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
+
+
+def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
+    """Set the rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _full_precision(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().cpu().clone()
+    return copy.float() if copy.is_floating_point() else copy
+
+
+def _gradient_norm(model: nn.Module) -> float:
+    gradients = [weight.grad for weight in trainable(model) if weight.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every saved tensor once, under its first name: tied weights share one, which safetensors insists on."""
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor

@@ -1,0 +1,137 @@
+"""Start a run as a process of its own, and stop it. Run as a module, it is the supervisor of one run.
+
+The supervisor outlives the page that started it. It starts the launcher or plain Python, keeps what they print, and
+writes the end of a run that could not write its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from backend import deepspeed_config
+from backend.errors import EXIT_CODE, UserError
+from backend.rundir import Owner, RunDir, Status
+from backend.spec import JobSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = ROOT / "backend" / "train.py"
+STOP_SECONDS = 120.0  # for the step in progress and a checkpoint
+POLL_SECONDS = 0.2
+
+
+def suggested_ranks() -> int:
+    """Return how many processes suit this machine: one for each GPU, or one that has all cores."""
+    return max(1, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+
+
+def command(job_file: Path, ranks: int, resume: bool = False) -> list[str]:
+    """Return the command that trains a job: plain Python for one process, the deepspeed launcher for several."""
+    train = [str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+    if ranks == 1:
+        return [sys.executable, *train]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
+    return [*launcher, "--master_port", str(_free_port()), *train]
+
+
+def check(job: JobSpec, ranks: int) -> None:
+    """Raise UserError for what is known to be wrong before anything is started."""
+    if ranks < 1:
+        raise UserError(f"the number of processes is {ranks}; it must be 1 or more")
+    if ranks > 1:
+        precision = "fp32" if job.precision == "auto" else job.precision
+        deepspeed_config.resolve(deepspeed_config.read(job.deepspeed), job, ranks, precision, Path())
+
+
+def start(run: RunDir, ranks: int = 1, resume: bool = False) -> None:
+    """Start training in a detached process that no page, terminal or signal of ours can take with it.
+
+    Raises UserError if the job cannot run with so many processes, or if the run is at work already.
+    """
+    check(run.job, ranks)
+    with run.writing():
+        run.stop_file.unlink(missing_ok=True)
+        before = run.status()
+        fresh = {"state": "queued", "message": "", "owner": Owner.me(), "ranks": ranks, "started": time.time()}
+        run.write_status(before.model_copy(update=fresh))
+    arguments = [sys.executable, "-m", "backend.launch", str(run.path), str(ranks), *(["--resume"] if resume else [])]
+    with run.launcher_log_file.open("ab") as output:
+        supervisor = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    owner = Owner(host=socket.gethostname(), pid=supervisor.pid, started=psutil.Process(supervisor.pid).create_time())
+    run.write_supervisor(owner)
+
+
+def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:
+    """Ask a run to save a checkpoint and end; the supervisor ends it by force if it does not within the time."""
+    run.request_stop(seconds)
+
+
+def supervise(run: RunDir, ranks: int, resume: bool) -> int:
+    """Run the training to its end and return its exit code."""
+    argv = command(run.job_file, ranks, resume)
+    print("$", shlex.join(argv), flush=True)  # noqa: T201 - into launcher.log
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    child = subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: run.request_stop(STOP_SECONDS))
+    code = _wait(run, child)
+    _end_processes(child)
+    status = run.status()
+    if code != 0 and (not status.ended or status.state == "failed"):
+        run.write_status(status.model_copy(update=_outcome(run, status, code)))
+    return code
+
+
+def _wait(run: RunDir, child: subprocess.Popen[bytes]) -> int:
+    """Wait for the end; a run that was asked to stop and does not is ended."""
+    while child.poll() is None:
+        time.sleep(POLL_SECONDS)
+        if run.stop_overdue():
+            _end_processes(child)
+    return child.wait()
+
+
+def _end_processes(child: subprocess.Popen[bytes]) -> None:
+    """End whatever is left of the launcher and its ranks, which form one process group with no other."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        time.sleep(POLL_SECONDS * 5)
+        child.poll()
+
+
+def _outcome(run: RunDir, status: Status, code: int) -> dict[str, object]:
+    """Return how a run ended that did not end well: its own word, or what the processes left behind."""
+    if run.stop_requested:
+        return {"state": "stopped", "message": "stopped by force; the last checkpoint is whole", "seconds_left": None}
+    if status.message and not status.owner.is_gone():
+        return {"state": "failed", "message": status.message}
+    how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
+    return {"state": "failed", "seconds_left": None, "message": status.message or f"the training {how}; {_last_words(run)}"}
+
+
+def _last_words(run: RunDir) -> str:
+    lines = run.launcher_log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.strip() for line in lines if "error" in line.lower()]
+    return f'launcher.log says "{errors[-1][:300]}"' if errors else "see launcher.log"
+
+
+if __name__ == "__main__":
+    path, number, *flags = sys.argv[1:]
+    sys.exit(supervise(RunDir.open(Path(path)), int(number), "--resume" in flags))

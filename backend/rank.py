@@ -1,0 +1,54 @@
+"""One process among the ranks of its job: who started it, which device it has, how it reaches the others."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Connection(NamedTuple):
+    """A process that has found its place."""
+
+    group: Group
+    device: torch.device
+    launched: bool  # by deepspeed or torchrun, which is what DeepSpeed's engine needs
+
+
+def is_main() -> bool:
+    """Tell whether this process is the one that speaks, before any connection is made."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def connect() -> Connection:
+    """Join the other ranks if a launcher started this process, take a device, and share the cores out fairly."""
+    import torch
+
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
+    if not launched_by_a_launcher():
+        return Connection(OneProcess(), torch.device("cuda" if torch.cuda.is_available() else "cpu"), launched=False)
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = get_accelerator()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if accelerator.device_name() != "cpu":
+        accelerator.set_device(local_rank)
+    device = torch.device(accelerator.current_device_name())
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
+    return Connection(TorchGroup(device), device, launched=True)
+
+
+def disconnect() -> None:
+    """Leave the group; without it the other end of a connection reports a loss."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

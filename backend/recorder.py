@@ -1,0 +1,98 @@
+"""What rank 0 writes down while it trains: status, measurements, TensorBoard events, a progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, cast
+
+from typing_extensions import Self
+
+from backend.checkpoints import Progress
+from backend.console import Bar
+from backend.rundir import RunDir, State, Status
+
+STATUS_SECONDS = 0.5  # a status is flushed to the disk, which is too slow for every step of a small model
+
+
+class Silent:
+    """The recorder of the ranks that write nothing."""
+
+    stop_requested = False
+
+    def state(self, state: str, progress: Progress) -> None:
+        """Write nothing."""
+
+    def train(self, record: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def evaluation(self, record: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+
+class RunRecorder:
+    """The recorder of rank 0; a context that closes what it opened."""
+
+    def __init__(self, run: RunDir, status: Status, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._run = run
+        self.status = status
+        self._stack = ExitStack()
+        self._bar = self._stack.enter_context(Bar())
+        self._events = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1)
+        self._stack.callback(self._events.close)
+        self._first_step = first_step
+        self._began = time.monotonic()
+        self._written = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Tell whether somebody asked the run to end."""
+        return self._run.stop_requested
+
+    def state(self, state: str, progress: Progress) -> None:
+        """Write a new state down at once."""
+        self.write(state=cast(State, state), step=progress.step)
+
+    def train(self, record: Mapping[str, float]) -> None:
+        """Write the measurements of a step; the status follows about twice a second."""
+        self._measured("train", record)
+        step = int(record["step"])
+        self.status = self.status.model_copy(
+            update={"step": step, "epoch": record["epoch"], "seconds_left": self._seconds_left(step)}
+        )
+        self._bar.update(self.status, dict(record))
+        if time.monotonic() - self._written > STATUS_SECONDS:
+            self.write()
+
+    def evaluation(self, record: Mapping[str, float]) -> None:
+        """Write the measurements of an evaluation."""
+        self._measured("evaluation", record)
+
+    def write(self, **changes: Any) -> None:
+        """Write the status down, changed."""
+        self.status = self.status.model_copy(update=changes)
+        self._run.write_status(self.status)
+        self._bar.update(self.status)
+        self._written = time.monotonic()
+
+    def _measured(self, kind: str, record: Mapping[str, float]) -> None:
+        self._run.append_metrics({"kind": kind, **record})
+        for name, value in record.items():
+            if name != "step":
+                self._events.add_scalar(f"{kind}/{name}", value, int(record["step"]))
+
+    def _seconds_left(self, step: int) -> float:
+        pace = (time.monotonic() - self._began) / max(1, step - self._first_step)
+        return pace * (self.status.total_steps - step)

@@ -1,0 +1,205 @@
+"""One training session on one rank: from a job and a run directory to a finished model."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from backend.arguments import Arguments
+from backend.checkpoints import Checkpoint, Checkpoints, Progress
+from backend.console import show_report
+from backend.data.prepare import Prepared, Split, prepare
+from backend.deepspeed_config import read, resolve
+from backend.distributed import on_main
+from backend.engine import DeepSpeedEngine, Engine, PlainEngine
+from backend.errors import UserError
+from backend.files import write_json
+from backend.loop import Loop, Recorder
+from backend.model import as_encoder, load_model, load_tokenizer, save_model, with_weights
+from backend.precision import choose
+from backend.rank import Connection
+from backend.recorder import RunRecorder, Silent
+from backend.rng import seed_rank
+from backend.rundir import Owner, RunDir, Status
+from backend.schedule import total_steps
+from backend.spec import JobSpec
+from backend.tasks import TASKS
+from backend.tuning import TUNINGS
+
+log = logging.getLogger("tunewright")
+
+
+class Setup(NamedTuple):
+    """What rank 0 has found out and all ranks need to know."""
+
+    prepared: Prepared
+    pad_id: int
+    precision: str
+    ds_config: dict[str, Any]
+    checkpoint: Checkpoint | None
+
+
+def train(arguments: Arguments, connection: Connection) -> None:
+    """Train a job in its run directory, or in a new one; every rank calls this."""
+    group = connection.group
+    with ExitStack() as stack:
+        run = RunDir(on_main(group, lambda: _claim(arguments, stack).path))
+        status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
+        status = status.model_copy(update={"device": str(connection.device)})
+        try:
+            _train(run, arguments, connection, status)
+        except BaseException as error:
+            if group.rank == 0:
+                _write_failure(run, error)
+            raise
+
+
+def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
+    """Open or make the run directory, and take the right to write there until the stack closes."""
+    run = RunDir(arguments.run) if arguments.run else RunDir.create(arguments.workspace, arguments.job)
+    stack.enter_context(run.writing())
+    if run.report_file.is_file():
+        raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
+    if any(run.checkpoints.glob("step-*")) and not arguments.resume:
+        raise UserError(f"{run.path}: has checkpoints already; add --resume to go on from the newest one")
+    run.stop_file.unlink(missing_ok=True)
+    _log_to(run, stack)
+    return run
+
+
+def _train(run: RunDir, arguments: Arguments, connection: Connection, status: Status) -> None:
+    job, group, is_main = arguments.job, connection.group, connection.group.rank == 0
+    if is_main:
+        run.write_status(status)
+    setup = on_main(group, lambda: _set_up(run, job, connection))
+    progress = setup.checkpoint.progress if setup.checkpoint else Progress()
+    with ExitStack() as stack:
+        recorder: Recorder = Silent()
+        if is_main:
+            run.forget_metrics_after(progress.step)
+            known = {"precision": setup.precision, "step": progress.step}
+            recorder = stack.enter_context(RunRecorder(run, status.model_copy(update=known), progress.step))
+        loop = _loop(run, job, connection, setup, recorder)
+        if isinstance(recorder, RunRecorder):
+            recorder.write(total_steps=loop.total_steps)
+        if setup.checkpoint:
+            loop.resume(setup.checkpoint.folder, progress)
+            log.info("resumed from step %d", progress.step)
+        complete = loop.run()
+        if complete:
+            _finish(run, job, loop, setup, status.started)
+        if isinstance(recorder, RunRecorder):
+            ended = {"state": "finished"} if complete else {"state": "stopped", "message": "stopped on request"}
+            recorder.write(step=loop.progress.step, seconds_left=None, **ended)
+
+
+def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
+    """Do what one rank does for all: check the job against the machine, and prepare the data."""
+    ranks = connection.group.ranks
+    precision, reason = choose(job.precision)
+    log.info("precision %s (%s), %d process(es) on %s", precision, reason, ranks, connection.device)
+    config: dict[str, Any] = {}
+    if connection.launched:
+        config = resolve(read(job.deepspeed), job, ranks, precision, run.path / "offload")
+        write_json(run.ds_config_file, config)
+    else:
+        log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
+    encoder = as_encoder(load_tokenizer(job))
+    prepared = prepare(job, encoder, run.data, log.info)
+    checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
+    if checkpoint and checkpoint.ranks != ranks:
+        raise UserError(
+            f"{checkpoint.folder}: was written by {checkpoint.ranks} process(es), but {ranks} are running; "
+            f"start {checkpoint.ranks}"
+        )
+    return Setup(prepared, encoder.pad_id, precision, config, checkpoint)
+
+
+def _tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
+    model = load_model(job, TASKS[job.task.name], prepared.labels)
+    steps = total_steps(job.schedule, prepared.counts["train"])
+    return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
+
+
+def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
+    task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
+    split = {name: Split.open(run.data, name, task.targets) for name in ("train", "validation")}
+    model = _tuned_model(job, setup.prepared)
+    seed_rank(job.seed, connection.group.rank)
+    engine: Engine = (
+        DeepSpeedEngine(model, job.schedule, setup.ds_config, connection.group)
+        if connection.launched
+        else PlainEngine(model, job.schedule, setup.precision, connection.device)
+    )
+    return Loop(
+        task=task,
+        labels=setup.prepared.labels,
+        engine=engine,
+        schedule=job.schedule,
+        train=split["train"],
+        validation=split["validation"],
+        pad_id=setup.pad_id,
+        seed=job.seed,
+        checkpoints=Checkpoints(run.checkpoints, connection.group),
+        recorder=recorder,
+        after_step=lambda step: tuning.after_step(model, step),
+    )
+
+
+def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -> None:
+    """Evaluate the best weights on every held-out row, and write the model and the report."""
+    loop.take_best()
+    validation, _ = loop.evaluate(loop.validation)
+    test = None
+    if setup.prepared.counts.get("test"):
+        test, _ = loop.evaluate(Split.open(run.data, "test", loop.task.targets))
+    weights = loop.engine.weights()
+    if loop.engine.group.rank != 0:
+        return
+    model = with_weights(_tuned_model(job, setup.prepared), weights)
+    save_model(TUNINGS[job.tuning.name].merge(model), load_tokenizer(job), run.model)
+    run.write_report(
+        {
+            "best_step": loop.progress.best_step,
+            "steps": loop.progress.step,
+            "seconds": time.time() - began,
+            "precision": setup.precision,
+            "ranks": loop.engine.group.ranks,
+            "data": setup.prepared.model_dump(mode="json"),
+            "validation": validation.model_dump(mode="json"),
+            "test": test.model_dump(mode="json") if test else None,
+        }
+    )
+    show_report("Test" if test else "Validation", test or validation)
+    log.info("finished: the model is in %s", run.model)
+
+
+def _write_failure(run: RunDir, error: BaseException) -> None:
+    """Write down how the session ended, unless another process owns the run."""
+    status = run.status().model_copy(update={"seconds_left": None, "owner": Owner.me()})
+    if isinstance(error, KeyboardInterrupt):
+        ended = {"state": "stopped", "message": "interrupted; resume the run to go on from its last checkpoint"}
+    elif isinstance(error, UserError):
+        log.error("%s", error)
+        ended = {"state": "failed", "message": str(error)}
+    else:
+        log.error("%s", "".join(traceback.format_exception(error)))
+        ended = {"state": "failed", "message": f"{type(error).__name__}: {error} (the traceback is in train.log)"}
+    run.write_status(status.model_copy(update=ended))
+
+
+def _log_to(run: RunDir, stack: ExitStack) -> None:
+    """Send what is worth reading to train.log and to the terminal."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    file = logging.FileHandler(run.log_file, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in (file, logging.StreamHandler()):
+        log.addHandler(handler)
+        stack.callback(log.removeHandler, handler)
+    stack.callback(file.close)
