@@ -14,7 +14,7 @@ from backend.interfaces import Report, Table
 AVERAGES = ("micro", "macro", "weighted")
 
 
-class InMemoryMetric(evaluate.Metric):
+class InMemoryMetric(evaluate.Metric):  # type: ignore[misc] # evaluate ships no types
     """A metric of one prediction and one reference per row, which leaves no files behind.
 
     evaluate's own default is a file and a lock in the user's cache, shared by all processes.
