@@ -15,10 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from backend import deepspeed_config
-from backend.errors import EXIT_CODE, UserError
+from backend.errors import UserError
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import JobSpec
 
@@ -33,7 +31,7 @@ def suggested_ranks() -> int:
     return max(1, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
 
 
-def command(job_file: Path, ranks: int, resume: bool = False) -> list[str]:
+def command(job_file: Path, ranks: int, *, resume: bool = False) -> list[str]:
     """Return the command that trains a job: plain Python for one process, the deepspeed launcher for several."""
     train = [str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
     if ranks == 1:
@@ -51,20 +49,21 @@ def check(job: JobSpec, ranks: int) -> None:
         deepspeed_config.resolve(deepspeed_config.read(job.deepspeed), job, ranks, precision, Path())
 
 
-def start(run: RunDir, ranks: int = 1, resume: bool = False) -> None:
+def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
     """Start training in a detached process that no page, terminal or signal of ours can take with it.
 
     Raises UserError if the job cannot run with so many processes, or if the run is at work already.
     """
     check(run.job, ranks)
+    status = run.status()
+    if not status.ended and status.owner != Owner.me():
+        raise UserError(f"{run.path}: is {status.state} already, by process {status.owner.pid} on {status.owner.host}")
     with run.writing():
         run.stop_file.unlink(missing_ok=True)
-        before = run.status()
-        fresh = {"state": "queued", "message": "", "owner": Owner.me(), "ranks": ranks, "started": time.time()}
-        run.write_status(before.model_copy(update=fresh))
+        run.write_status(Status(state="queued", owner=Owner.me(), ranks=ranks, started=time.time(), step=status.step))
     arguments = [sys.executable, "-m", "backend.launch", str(run.path), str(ranks), *(["--resume"] if resume else [])]
     with run.launcher_log_file.open("ab") as output:
-        supervisor = subprocess.Popen(
+        subprocess.Popen(
             arguments,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -72,8 +71,6 @@ def start(run: RunDir, ranks: int = 1, resume: bool = False) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    owner = Owner(host=socket.gethostname(), pid=supervisor.pid, started=psutil.Process(supervisor.pid).create_time())
-    run.write_supervisor(owner)
 
 
 def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:
@@ -81,18 +78,22 @@ def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:
     run.request_stop(seconds)
 
 
-def supervise(run: RunDir, ranks: int, resume: bool) -> int:
+def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     """Run the training to its end and return its exit code."""
-    argv = command(run.job_file, ranks, resume)
+    argv = command(run.job_file, ranks, resume=resume)
     print("$", shlex.join(argv), flush=True)  # noqa: T201 - into launcher.log
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    run.write_status(run.stored_status().model_copy(update={"owner": Owner.me()}))
+    # DeepSpeed looks for ninja on the PATH when it compiles, and an environment need not have been activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop(STOP_SECONDS))
     code = _wait(run, child)
     _end_processes(child)
-    status = run.status()
-    if code != 0 and (not status.ended or status.state == "failed"):
-        run.write_status(status.model_copy(update=_outcome(run, status, code)))
+    status = run.stored_status()
+    if not status.ended:
+        run.write_status(status.model_copy(update={"seconds_left": None, "owner": Owner.me(), **_outcome(run, code)}))
+    run.stop_file.unlink(missing_ok=True)
     return code
 
 
@@ -100,7 +101,7 @@ def _wait(run: RunDir, child: subprocess.Popen[bytes]) -> int:
     """Wait for the end; a run that was asked to stop and does not is ended."""
     while child.poll() is None:
         time.sleep(POLL_SECONDS)
-        if run.stop_overdue():
+        if run.stop_overdue:
             _end_processes(child)
     return child.wait()
 
@@ -116,14 +117,12 @@ def _end_processes(child: subprocess.Popen[bytes]) -> None:
         child.poll()
 
 
-def _outcome(run: RunDir, status: Status, code: int) -> dict[str, object]:
-    """Return how a run ended that did not end well: its own word, or what the processes left behind."""
+def _outcome(run: RunDir, code: int) -> dict[str, str]:
+    """Return how a run ended that could not say so itself."""
     if run.stop_requested:
-        return {"state": "stopped", "message": "stopped by force; the last checkpoint is whole", "seconds_left": None}
-    if status.message and not status.owner.is_gone():
-        return {"state": "failed", "message": status.message}
-    how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
-    return {"state": "failed", "seconds_left": None, "message": status.message or f"the training {how}; {_last_words(run)}"}
+        return {"state": "stopped", "message": "stopped by force; its last checkpoint is whole"}
+    how = f"was killed by signal {-code}; was it out of memory?" if code < 0 else f"ended with exit code {code};"
+    return {"state": "failed", "message": f"the training {how} {_last_words(run)}"}
 
 
 def _last_words(run: RunDir) -> str:
@@ -132,6 +131,13 @@ def _last_words(run: RunDir) -> str:
     return f'launcher.log says "{errors[-1][:300]}"' if errors else "see launcher.log"
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 if __name__ == "__main__":
     path, number, *flags = sys.argv[1:]
-    sys.exit(supervise(RunDir.open(Path(path)), int(number), "--resume" in flags))
+    sys.exit(supervise(RunDir.open(Path(path)), int(number), resume="--resume" in flags))

@@ -134,14 +134,18 @@ class RunDir:
 
     def status(self) -> Status:
         """Return where the run stands; a run whose process is gone without a word has failed."""
-        try:
-            status = Status.model_validate_json(self.status_file.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise UserError(f"{self.status_file}: cannot be read ({error})") from error
+        status = self.stored_status()
         if status.ended or not status.owner.is_gone():
             return status
         message = f"process {status.owner.pid} ended without a word (killed, or out of memory); resume the run"
         return status.model_copy(update={"state": "failed", "message": message, "seconds_left": None})
+
+    def stored_status(self) -> Status:
+        """Return the status as it was last written."""
+        try:
+            return Status.model_validate_json(self.status_file.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{self.status_file}: cannot be read ({error})") from error
 
     def write_status(self, status: Status) -> None:
         """Replace the status."""
@@ -189,9 +193,14 @@ class RunDir:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 400 * lines))
             return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-lines:])
 
-    def request_stop(self) -> None:
-        """Ask the run to save a checkpoint and to end."""
-        self.stop_file.touch()
+    def request_stop(self, seconds: float) -> None:
+        """Ask the run to save a checkpoint and to end, within a time after which its supervisor ends it."""
+        write_text(self.stop_file, f"{time.time() + seconds}\n")
+
+    @property
+    def stop_overdue(self) -> bool:
+        """Tell whether a run that was asked to end has had its time."""
+        return self.stop_requested and time.time() > float(self.stop_file.read_text(encoding="utf-8"))
 
     @property
     def stop_requested(self) -> bool:

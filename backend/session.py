@@ -67,7 +67,6 @@ def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
         raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
     if any(run.checkpoints.glob("step-*")) and not arguments.resume:
         raise UserError(f"{run.path}: has checkpoints already; add --resume to go on from the newest one")
-    run.stop_file.unlink(missing_ok=True)
     _log_to(run, stack)
     return run
 
@@ -96,6 +95,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
         if isinstance(recorder, RunRecorder):
             ended = {"state": "finished"} if complete else {"state": "stopped", "message": "stopped on request"}
             recorder.write(step=loop.progress.step, seconds_left=None, **ended)
+            run.stop_file.unlink(missing_ok=True)  # it has been heard, and is not meant for the next session
 
 
 def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
