@@ -1,0 +1,127 @@
+"""A trained model to an fp32 ONNX graph with any number of rows of any length."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+from transformers.utils import logging as transformers_logging
+
+from backend.data.batching import pad
+from backend.interfaces import Task
+from backend.model import load_saved
+from backend.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OPSET = 23  # the first with an Attention operator
+OPSET_BEFORE_ROTARY = 22  # the last without a RotaryEmbedding operator, which the exporter fills in for one row only
+LARGEST_FILE = 1_900_000_000  # bytes of weights; a file of protobuf holds 2 GB at most
+
+# Two texts of unequal length: a length of 1 or a mask of ones only would be built into the graph as a constant.
+SAMPLE = ("short", "a longer text, so that the shorter one of the two is padded")
+
+
+class _Head(torch.nn.Module):
+    """The model with plain tensors for results, in the order of the task."""
+
+    def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        found = self.model(**inputs)
+        return tuple(found[name] for name in self.outputs)
+
+
+def load_model(folder: Path, task: Task) -> PreTrainedModel:
+    """Load a trained model for inference, in fp32."""
+    with _quietly():
+        return load_saved(folder, task)
+
+
+def input_names(model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return what the model's forward takes of what its tokenizer makes."""
+    taken = inspect.signature(model.forward).parameters
+    # Some models take token types but know of one type only: for them the default is the only right input.
+    one_type = getattr(model.config, "type_vocab_size", 2) < 2
+    return tuple(
+        name for name in tokenizer.input_names if name in taken and not (name == "token_type_ids" and one_type)
+    )
+
+
+def to_onnx(model_dir: Path, task: Task, destination: Path) -> None:
+    """Write the model as `destination`; weights beyond the size of a protobuf file go to a .data file beside it."""
+    model = load_model(model_dir, task)
+    tokenizer = Tokenizer.load(model_dir)
+    names = input_names(model, tokenizer)
+    sample = pad(tokenizer(SAMPLE, 32), tokenizer.pad_id)
+    with _quietly():
+        inputs = {name: torch.from_numpy(sample[name]) for name in names}
+        program = _export(model, task, inputs, OPSET)
+        if any(node.op_type == "RotaryEmbedding" for node in program.model.graph):
+            program = _export(model, task, inputs, OPSET_BEFORE_ROTARY)
+        size = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+        program.save(str(destination), external_data=size > LARGEST_FILE)
+    _rewrite(destination)
+
+
+def _export(model: PreTrainedModel, task: Task, sample: dict[str, torch.Tensor], opset: int) -> Any:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest)}
+    return torch.onnx.export(
+        _Head(model, task.outputs).eval(),
+        kwargs={"inputs": sample},
+        input_names=list(sample),
+        output_names=list(task.outputs),
+        dynamic_shapes={"inputs": dict.fromkeys(sample, shape)},
+        opset_version=opset,
+        dynamo=True,
+        verbose=False,
+    )
+
+
+def _rewrite(path: Path) -> None:
+    """Make the saved graph fast and ready for quantization.
+
+    onnxruntime fuses Add and LayerNormalization to a kernel that takes five times as long on a CPU as the two apart;
+    it leaves a Sum of two alone. The recorded types in between go: the quantizer transposes weights in place, and
+    would find them in contradiction.
+    """
+    model = onnx.load(path, load_external_data=False)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        maker = makers.get(node.input[0]) if node.op_type == "LayerNormalization" else None
+        if maker is not None and maker.op_type == "Add":
+            maker.op_type = "Sum"
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Hold back what the loader and the exporter tell about their own inner workings."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
