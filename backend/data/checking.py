@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from backend.data.reading import Record, Source
+from backend.data.reading import EMPTY, Record, Source
 from backend.errors import MAX_FAULTS, Fault, UserError
 from backend.interfaces import Column, Task
+
+LONGEST = 400  # characters of a problem
 
 
 class Faults:
@@ -28,6 +31,9 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """Note a fault."""
+        if len(fault.problem) > LONGEST:  # a whole text where a label should be, or a thousand classes
+            problem = f"{fault.problem[: LONGEST // 2]} ... {fault.problem[-LONGEST // 2 :]}"
+            fault = replace(fault, problem=problem)
         self._found.setdefault((fault.file, fault.column, fault.problem), [fault, 0])[1] += 1
 
     def sorted(self) -> list[Fault]:
@@ -43,9 +49,8 @@ def check_mapping(task: Task, task_name: str, mapping: Mapping[str, str]) -> Non
     for key in mapping:
         if key not in known:
             raise UserError(
-                f'data.columns: "{key}" is not a column of {task_name}; it reads {_quoted(known)}{_meant(key, known)}. '
-                "Write what the task reads first, then the column of the file, such as "
-                f"--data.columns {known[0]}={mapping[key]}"
+                f'data.columns: "{key}" is not a column of {task_name}; it reads {_quoted(known)}. Write what the task '
+                f"reads, then the column of the file: --data.columns {_closest(key, known)}={mapping[key]}"
             )
 
 
@@ -92,8 +97,8 @@ def rows(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], 
         if not structured:
             yield Record(item.row, item.line, values)
     if not count and len(faults) == silent:
-        header = f"has a header ({_quoted(source.columns)}) but no rows" if source.columns else "is empty"
-        faults.add(Fault(file=source.name, problem=f"{header}; name a file with examples"))
+        header = f"has a header ({_quoted(source.columns)}) but no rows; name a file with examples"
+        faults.add(Fault(file=source.name, problem=header if source.columns else EMPTY))
 
 
 def _plain(value: Any) -> Any:
@@ -113,11 +118,6 @@ def _closest(name: str, columns: Sequence[str]) -> str:
     return folded[close[0]] if close else columns[0]
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
@@ -130,4 +130,4 @@ def _with_count(fault: Fault, count: int) -> Fault:
     if count == 1:
         return fault
     rows = "1 more row" if count == 2 else f"{count - 1:,} more rows"
-    return Fault(fault.file, f"{fault.problem} (and {rows})", fault.row, fault.line, fault.column)
+    return replace(fault, problem=f"{fault.problem} (and {rows})")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from backend.data.checking import Faults, check_mapping, rows
-from backend.data.opening import open_source
+from backend.data.opening import local_path, open_file, open_source
 from backend.data.reading import Source
 from backend.errors import DataError, Fault, UserError
 from backend.interfaces import Row, Task
@@ -96,6 +97,24 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
     return Collected(labels, found)
 
 
+def read_inputs(
+    name: str, task: Task, columns: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> list[dict[str, Any]]:
+    """Read a file of rows to predict: what the task reads, without labels.
+
+    Raises UserError if it is not there, and DataError with its faults.
+    """
+    path = local_path(name, "the file to predict") or Path(name)
+    faults = Faults()
+    records = list(rows(open_file(path, name, encoding, "the file to predict"), task.inputs, columns or {}, faults))
+    for record in records:
+        for column, problem in task.faults(record.values, (), None):
+            faults.add(Fault(name, problem, record.row, record.line, (columns or {}).get(column, column)))
+    if faults:
+        raise DataError(faults.sorted())
+    return [dict(record.values) for record in records]
+
+
 def _store(source: Source, task: Task, mapping: Mapping[str, str], path: Path, faults: Faults) -> Rows:
     from datasets import Dataset, Features, Value
     from datasets.arrow_writer import ArrowWriter
@@ -124,3 +143,17 @@ def _advice(task: Task, mapping: Mapping[str, str], found: Mapping[str, Rows], f
     if any(fault.file in others and fault.column in label_columns for fault in faults.sorted()):
         return f"The classes are those of the training rows ({found['train'].name}); other rows can have no other."
     return ""
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing its own progress bars."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -11,7 +11,8 @@ BLOCK = 1 << 16
 LOOK = 16 << 20  # bytes that are tried in other encodings
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 MULTIBYTE = ("gb18030", "shift_jis", "euc_kr", "big5")
-SINGLE_BYTE = ("cp1252", "latin-1")
+SINGLE_BYTE = ("cp1252",)
+ANYTHING = "latin-1"  # has a character for every byte, so that it is the last to be thought of
 
 
 def codec(encoding: str) -> str:
@@ -30,7 +31,7 @@ def fault(path: Path, name: str, encoding: str) -> Fault:
     """Return where a file stops to be text in an encoding, and what to try."""
     offset, line, value = _broken_at(path, encoding)
     tried = suggest(path, encoding)
-    hint = f"; it reads as {' or '.join(tried)}: try --data.encoding {tried[0]}" if tried else "; save it as UTF-8"
+    hint = f"; it reads as {' or '.join(tried)}: try --data.encoding {tried[0]}"
     place = f"byte {offset} (0x{value:02x})" if value is not None else f"the end (byte {offset})"
     return Fault(file=name, line=line, problem=f"is not {encoding} text at {place}{hint}")
 
@@ -44,7 +45,7 @@ def suggest(path: Path, encoding: str) -> list[str]:
             return [name]
     order = (*MULTIBYTE, *SINGLE_BYTE) if _paired(head) else (*SINGLE_BYTE, *MULTIBYTE)
     candidates = [name for name in ("utf-8", *order) if codec(name) != codec(encoding)]
-    return [name for name in candidates if _decodes(head, name)][:2]
+    return [name for name in candidates if _decodes(head, name)][:2] or [ANYTHING]
 
 
 def _paired(data: bytes) -> bool:

@@ -22,27 +22,35 @@ FILE_START = ("/", "./", "../", "~", "\\")
 
 def open_source(data: Data, split: str) -> Source:
     """Open what the job names for train, validation or test. Raises UserError if it is not there."""
-    name = str(getattr(data, split))
-    path = local_path(name, split)
+    name, key = str(getattr(data, split)), f"data.{split}"
+    path = local_path(name, key)
     if path is None or path.is_dir():
         return _hub(name, data.subset, split)
+    return open_file(path, name, data.encoding, key)
+
+
+def open_file(path: Path, name: str, encoding: str, key: str) -> Source:
+    """Open a file by its extension; `key` is the setting that names it. Raises UserError if it can't be read."""
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
-            f'data.{split}: "{name}" has an unknown extension; known are {", ".join(FORMATS)}: save it as one of these'
+            f'{key}: "{name}" has an unknown extension; known are {", ".join(FORMATS)}: save it as one of these'
         )
-    return reader(path, name, data.encoding)
+    try:
+        return reader(path, name, encoding)
+    except OSError as error:
+        raise UserError(f'{key}: "{name}" cannot be read ({error.strerror or error})') from error
 
 
-def local_path(name: str, split: str = "train") -> Path | None:
+def local_path(name: str, key: str = "data") -> Path | None:
     """Return the file or folder that a name means, or None for a hub id. Raises UserError if it is missing."""
     if name.startswith(PREFIX):
-        return _sample(name, split)
+        return _sample(name, key)
     path = Path(name).expanduser()
     if path.exists():
         return path
     if path.suffix.lower() in FORMATS or name.startswith(FILE_START) or name.count("/") > 1:
-        raise UserError(f'data.{split}: the file "{name}" does not exist{_similar(path)}')
+        raise UserError(f'{key}: the file "{name}" does not exist{_similar(path)}')
     return None
 
 
@@ -56,11 +64,11 @@ def stamp(name: str) -> str | None:
     return f"{state.st_size} bytes, {state.st_mtime_ns}" if state else ""
 
 
-def _sample(name: str, split: str) -> Path:
+def _sample(name: str, key: str) -> Path:
     sample = SAMPLES.get(name.removeprefix(PREFIX))
     if sample is None:
         raise UserError(
-            f'data.{split}: there is no sample "{name}"; there are {", ".join(PREFIX + known for known in SAMPLES)}'
+            f'{key}: there is no sample "{name}"; there are {", ".join(PREFIX + known for known in SAMPLES)}'
         )
     return HERE / sample.file
 
@@ -94,6 +102,7 @@ def _class_name(feature: Any, value: int | None) -> str | None:
 
 def _load(name: str, subset: str, split: str) -> Dataset:
     import datasets
+    import httpx
 
     match = re.fullmatch(r"(.+?):([^:/]+)", name)
     path, part = match.groups() if match and not Path(name).exists() else (name, split)
@@ -105,14 +114,14 @@ def _load(name: str, subset: str, split: str) -> Dataset:
             f"{what} is neither a file here nor a data set of the Hugging Face hub that can be read; check the name, "
             "and log in with `hf auth login` if it is private or gated"
         ) from error
-    except OSError as error:  # also what `datasets` raises where there is no network
+    except (ConnectionError, TimeoutError, httpx.TransportError) as error:
         raise UserError(
             f"{what} is no file here, and the Hugging Face hub could not be reached to look for it there. Check the "
             "network and HF_HUB_OFFLINE, or download the data set on a machine with network and name its file"
         ) from error
-    except (ValueError, datasets.exceptions.DatasetsError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"{what} could not be loaded as a data set of the Hugging Face hub: {first_line} "
-            f"(data.subset names its configuration; {path}:SPLIT names another split)"
+            f"{what} could not be loaded as a data set: {first_line} "
+            f"(data.subset names a configuration of it, {path}:SPLIT another split)"
         ) from error

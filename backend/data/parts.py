@@ -50,8 +50,8 @@ def divide(collected: Collected, data: Data, task: Task, seed: int) -> dict[str,
 def warnings(parts: dict[str, Part], labels: Sequence[str]) -> tuple[str, ...]:
     """Return what is doubtful about the splits: classes of which a split has no row."""
     return tuple(
-        f'the {name} rows have none of class "{label}" ({parts["train"].label_counts[label]} in training): '
-        "its score there says nothing; give it more rows"
+        f'the {name} rows have none of class "{label}" (training has {parts["train"].label_counts[label]}), so that '
+        "its score says nothing there; give the class more rows, or the split a larger share"
         for name, part in parts.items()
         for label in labels
         if label in parts["train"].label_counts and not part.label_counts.get(label)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Encoding
 
-from backend.data.collecting import CHUNK, LINE, ROW, SPLITS, collect
+from backend.data.collecting import CHUNK, LINE, ROW, SPLITS, collect, no_progress_bars
 from backend.data.opening import stamp
 from backend.data.parts import Part, divide, warnings
 from backend.data.prepared import FILE, LENGTH, TARGET_COUNT, Prepared, Split, load_prepared
@@ -50,7 +49,7 @@ def prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[[
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir(parents=True)
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             prepared = _prepare(job, tokenizer, partial, report)
         for name in SPLITS:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -173,16 +172,3 @@ class _Counting(Tokenizer):
 
 def _sizes(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name} rows" for name, count in counts.items())
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

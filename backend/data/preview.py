@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.data.collecting import collect
+from backend.data.collecting import collect, no_progress_bars
 from backend.data.parts import divide, warnings
 from backend.interfaces import Options, Task
 
@@ -28,16 +29,16 @@ class Preview(Options):
 
 def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
     """Read and check a job's data and keep nothing. Raises UserError, and DataError with the faults of the data."""
-    with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tunewright-") as folder, no_progress_bars():
         collected = collect(data, task, options, Path(folder))
         train = collected.splits["train"]
         parts = divide(collected, data, task, seed=0)
-        shares = [part.label_counts for part in parts.values() if part.rows is train]
+        counts = Counter(task.strata(row) for row in train)
         return Preview(
             rows=tuple(dict(row) for row in train[:limit]),
             columns=train.columns,
             labels=collected.labels,
-            label_counts={label: sum(share.get(label, 0) for share in shares) for label in collected.labels},
+            label_counts={label: counts[label] for label in collected.labels},
             size=len(train),
             splits={name: len(part.indices) for name, part in parts.items()},
             warnings=warnings(parts, collected.labels),

@@ -19,6 +19,7 @@ from backend.data.encodings import fault as encoding_fault
 from backend.errors import Fault
 
 LARGEST_FIELD = 1 << 26  # characters of a CSV field; what is larger is most likely a quote that is never closed
+EMPTY = "is empty; name a file with examples"
 LOOK = 100  # records that tell which columns a file of objects has
 
 
@@ -178,7 +179,7 @@ def _json_lines(path: Path, name: str, encoding: str) -> Iterator[Item]:
             try:
                 yield _record(json.loads(text), name, row, line)
             except ValueError as error:
-                yield Fault(file=name, row=row, line=line, problem=f"is not valid JSON ({error})")
+                yield Fault(file=name, row=row, line=line, problem=_invalid(error))
 
 
 def _record(value: Any, name: str, row: int, line: int | None = None) -> Item:
@@ -211,10 +212,16 @@ def _object_of_columns(value: dict[str, Any], name: str) -> Source:
 def _invalid_json(path: Path, name: str, error: ValueError) -> Fault:
     line = getattr(error, "lineno", None)
     if path.stat().st_size == 0:
-        return Fault(file=name, problem="is empty")
+        return Fault(file=name, problem=EMPTY)
     if str(error).startswith("Extra data") and line == 2:
         return Fault(file=name, line=line, problem="has an object in every line: rename it to .jsonl")
-    return Fault(file=name, line=line, problem=f"is not valid JSON ({error})")
+    return Fault(file=name, line=line, problem=_invalid(error))
+
+
+def _invalid(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not valid JSON ({error.msg}, at character {error.colno})"
+    return f"is not valid JSON ({error})"
 
 
 def _kind(value: Any) -> str:
