@@ -1,0 +1,205 @@
+"""The console command. Each command imports what it needs when it runs, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backend.errors import EXIT_CODE, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="From a pretrained transformer and your own data to a proven model.",
+)
+PASSED_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+Workspace = Annotated[Path, typer.Option(help="Folder of the runs.")]
+WORKSPACE = Path("runs")
+
+
+@contextlib.contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn what the user can put right into one message and exit code 2; bugs keep their traceback."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_CODE) from error
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def train(
+    context: typer.Context,
+    ranks: Annotated[int, typer.Option(help="Processes; 0: one for each GPU, or one that has all cores.")] = 0,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,  # noqa: FBT002
+) -> None:
+    r"""Train a model in a process of its own, and follow it; every setting of a job is a flag.
+
+    \b
+    tunewright train --model FOLDER --data.train reviews.csv
+    tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2
+    tunewright train --job runs/ID/job.json --resume
+    tunewright train --job job.json --ranks 2 --detach
+    tunewright train --help
+    """
+    from backend import launch
+    from backend.arguments import parse
+    from backend.follow import follow
+    from backend.rundir import RunDir
+
+    if {"--help", "-h"} & set(context.args):
+        _train_help(context)
+    with _user_errors():
+        asked = parse(context.args, prog="tunewright train")
+        number = ranks or launch.suggested_ranks()
+        launch.check(asked.job, number)
+        run = RunDir.open(asked.run) if asked.run else RunDir.create(asked.workspace, asked.job)
+        launch.start(run, number, resume=asked.resume)
+        if detach:
+            typer.echo(run.path)
+        else:
+            follow(run)
+
+
+def _train_help(context: typer.Context) -> None:
+    """Print the examples and the flags of the command itself; the parser of the settings then prints the rest."""
+    typer.echo(context.get_help())
+    typer.echo()
+
+
+@app.command()
+def runs(
+    run_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this run; without it, list all runs.")] = "",
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    r"""List the runs, or show one of them.
+
+    \b
+    tunewright runs
+    tunewright runs 20260131-101500-reviews-1a2b
+    """
+    from webui.runs_command import list_runs, show_run
+
+    with _user_errors():
+        if run_id:
+            show_run(_existing(Path(run_id), workspace))
+        else:
+            list_runs(workspace)
+
+
+@app.command()
+def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it needs
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or one of its bundles.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with rows to answer.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the rows with their answers go, as CSV.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="TASK_COLUMN=COLUMN, where the names differ.")] = None,
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    r"""Answer texts, or the rows of a file.
+
+    \b
+    tunewright predict runs/ID "A film to remember."
+    tunewright predict runs/ID/export/int8 --file new.csv --out answers.csv
+    tunewright predict runs/ID --file new.csv --out answers.csv --column text=review
+    """
+    from webui.predict_command import answer_file, answer_texts
+
+    with _user_errors():
+        source = _existing(model, workspace)
+        if file is not None:
+            answer_file(source, file, out, column or [])
+        else:
+            answer_texts(source, texts or [])
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    precision: Annotated[str, typer.Option(help="Of the weights: fp32 or int8.")] = "int8",
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest drop of the metric; a bundle with more is not kept.")
+    ] = None,
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    r"""Export a finished run to a proven ONNX bundle.
+
+    \b
+    tunewright export runs/ID
+    tunewright export runs/ID --precision fp32
+    """
+    from export.bundle import MAX_DROP
+    from export.cli import export_command
+
+    with _user_errors():
+        export_command(_existing(run, workspace), precision, MAX_DROP if max_drop is None else max_drop)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, such as runs/ID/export/int8.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    r"""Serve a bundle over HTTP.
+
+    \b
+    tunewright serve runs/ID/export/int8
+    tunewright serve runs/ID/export/int8 --host 0.0.0.0 --port 80
+    """
+    from export.cli import serve_command
+
+    with _user_errors():
+        serve_command(bundle, host, port)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    workspace: Workspace = WORKSPACE,
+    upload_limit: Annotated[str, typer.Option(help="Largest file that the page takes.")] = "1gb",
+) -> None:
+    r"""Open the web app.
+
+    \b
+    tunewright ui
+    tunewright ui --port 8080 --workspace /data/runs --upload-limit 5gb
+    """
+    from webui.app import main as serve_page
+
+    with _user_errors():
+        serve_page(host, port, workspace, upload_limit)
+
+
+@app.command()
+def demo() -> None:
+    r"""Train, export, prove and answer on a built-in sample, in a few minutes.
+
+    \b
+    tunewright demo
+    """
+    from export.demo import main as run_demo
+
+    with _user_errors():
+        run_demo()
+
+
+def _existing(name: Path, workspace: Path) -> Path:
+    """Return a path that was given, or the run of the workspace that has this id."""
+    return name if name.exists() or not (workspace / name).exists() else workspace / name
+
+
+def main() -> None:
+    """Run the console command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What the tabs of the page have in common."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from backend.files import sha256
+
+POLL_SECONDS = 2.0
+UPLOADS = "uploads"
+UPLOAD_LABEL = "CSV, TSV, JSON, JSONL or Parquet"
+FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
+
+# Page events: nobody's API, and nothing that dims the page while it is polled.
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+EVENT: dict[str, Any] = {"api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The workspace, and the two things that one tab may change for another: the open tab and the chosen run."""
+
+    workspace: Path
+    tabs: gr.Tabs
+    run: gr.Textbox
+
+
+def keep_upload(workspace: Path, uploaded: Path) -> Path:
+    """Copy a file out of the page's temporary folder, under a name made of its content: a run may need it for long."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", uploaded.name).lstrip(".") or "data"
+    kept = workspace / UPLOADS / f"{sha256(uploaded)[:8]}-{safe[-80:]}"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(f".{kept.name}.partial")
+        shutil.copyfile(uploaded, partial)
+        partial.replace(kept)
+    return kept.resolve()
+
+
+def changed(before: Sequence[Any], now: Sequence[Any]) -> list[Any]:
+    """Return the values that changed, and for the others "leave it": what stays the same must not flicker."""
+    old = [*before, *[None] * (len(now) - len(before))]
+    return [gr.skip() if value == previous else value for previous, value in zip(old, now, strict=True)]

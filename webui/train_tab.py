@@ -1,0 +1,182 @@
+"""The Train tab: data and settings in, a run out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from backend import deepspeed_config, launch
+from backend.data.preview import Preview, preview
+from backend.data.samples import PREFIX, SAMPLES
+from backend.errors import UserError
+from backend.rundir import RunDir
+from backend.sources import SAMPLE_MODEL, model_source
+from backend.spec import JobSpec, parse_job
+from backend.tasks import TASKS
+from backend.tuning import TUNINGS
+from webui import render, run_view
+from webui.command_line import command_line
+from webui.form import Form
+from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared, keep_upload
+
+SOURCE = "data.train"
+DATA_FIELDS = ("task", "data.columns")
+MAIN_FIELDS = (
+    "model",
+    "name",
+    "schedule.epochs",
+    "schedule.batch_size",
+    "schedule.learning_rate",
+    "precision",
+    "tuning",
+    "tuning.*",
+)
+
+
+def build(shared: Shared) -> None:
+    """Lay out the tab and connect it."""
+    form = _form()
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=340):
+            gr.Markdown("## Data")
+            upload = gr.File(label=UPLOAD_LABEL, file_types=FILE_TYPES, height=140, elem_classes="upload")
+            with gr.Row(elem_classes="links"):
+                samples = [(gr.Button(f"Use the sample {name}", size="sm"), name) for name in SAMPLES]
+            form.draw(SOURCE, *DATA_FIELDS)
+            gr.Markdown("## Model and training")
+            form.draw(*MAIN_FIELDS)
+            with gr.Accordion("All settings", open=False):
+                form.draw_rest()
+        with gr.Column(scale=2, min_width=320):
+            gr.Markdown("## Preview")
+            shown = gr.HTML(elem_id="preview", js_on_load=None)
+            gr.Markdown("## Start")
+            with gr.Row(equal_height=True):
+                ranks = gr.Number(
+                    launch.suggested_ranks(),
+                    label="Processes",
+                    info="One for each GPU; one on a CPU.",
+                    minimum=1,
+                    step=1,
+                )
+                start = gr.Button("Start training", variant="primary", size="lg", elem_id="start")
+            wrong = gr.HTML(elem_id="wrong", js_on_load=None)
+            command = gr.Code(
+                language="shell", label="The same on the command line", lines=3, wrap_lines=True, elem_id="command"
+            )
+
+    tab = TrainTab(form, shared)
+    source = form.widget(SOURCE)
+    refresh = {"fn": tab.preview, "inputs": form.inputs, "outputs": shown, "preprocess": False, **QUIET}
+    upload.upload(tab.take_upload, upload, source, **EVENT).then(**refresh)
+    for button, name in samples:
+        button.click(lambda name=name: PREFIX + name, None, source, **QUIET).then(**refresh)
+    gr.on([_settled(entry.widget) for entry in form.entries if _is_data(entry.key)], **refresh)
+    gr.on(
+        [widget.change for widget in [*form.inputs, ranks]],  # type: ignore[attr-defined]
+        tab.check,
+        [*form.inputs, ranks],
+        [command, wrong],
+        preprocess=False,
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    start.click(
+        tab.start,
+        [*form.inputs, ranks],
+        [shared.run, shared.tabs, wrong],
+        preprocess=False,
+        concurrency_limit=1,
+        **EVENT,
+    )
+    gr.on(None, tab.check, [*form.inputs, ranks], [command, wrong], preprocess=False, **QUIET)
+    gr.on(None, **refresh)
+
+
+class TrainTab:
+    """What the tab does, over the values of its form."""
+
+    def __init__(self, form: Form, shared: Shared) -> None:
+        self._form = form
+        self._shared = shared
+
+    def job(self, *answers: Any) -> JobSpec:
+        """Return the job that the form means. Raises UserError with all that is wrong."""
+        return parse_job(self._form.collect(*answers))
+
+    def take_upload(self, uploaded: str) -> str:
+        """Keep an uploaded file in the workspace and return where it is."""
+        return str(keep_upload(self._shared.workspace, Path(uploaded)))
+
+    def preview(self, *answers: Any) -> str:
+        """Return the first rows and the label counts, or what is wrong with the data."""
+        try:
+            job = self.job(*answers)
+            return _preview_html(preview(job.data, TASKS[job.task.name], job.task))
+        except UserError as error:
+            return render.problem(str(error), "The data cannot be used yet")
+
+    def check(self, *answers: Any) -> tuple[str, str]:
+        """Return the command line of the form, or what is wrong with the settings."""
+        *settings, ranks = answers
+        try:
+            job, processes = self.job(*settings), _whole(ranks)
+            launch.check(job, processes)
+            return command_line(job, processes, self._shared.workspace), ""
+        except UserError as error:
+            return "", render.problem(str(error), "Some settings are not valid")
+
+    def start(self, *answers: Any) -> tuple[Any, Any, str]:
+        """Start a detached run and show it."""
+        *settings, ranks = answers
+        try:
+            job, processes = self.job(*settings), _whole(ranks)
+            launch.check(job, processes)
+            model_source(job.model)
+            preview(job.data, TASKS[job.task.name], job.task, limit=1)
+            run = RunDir.create(self._shared.workspace, job)
+            launch.start(run, processes)
+        except UserError as error:
+            return gr.skip(), gr.skip(), render.problem(str(error), "The training did not start")
+        gr.Info(f"Started {run.id}")
+        return run.id, gr.Tabs(selected="runs"), ""
+
+
+def _preview_html(found: Preview) -> str:
+    """Return what a job would learn from."""
+    parts = [run_view.tiles({"rows": found.size, **{f"{name} rows": count for name, count in found.splits.items()}})]
+    parts += [f'<p class="tw-warning">{render.text(warning)}</p>' for warning in found.warnings]
+    parts.append(render.counts("Labels", found.label_counts))
+    columns = list(found.rows[0]) if found.rows else []
+    rows = [[str(row.get(column, ""))[:240] for column in columns] for row in found.rows]
+    parts.append(render.table(columns, rows, "First rows"))
+    return "".join(parts)
+
+
+def _form() -> Form:
+    values = {SOURCE: PREFIX + next(iter(SAMPLES))}
+    try:
+        model_source(SAMPLE_MODEL)
+        values["model"] = SAMPLE_MODEL
+    except UserError:  # the package with the sample model is an extra
+        pass
+    titles = {name: entry.title for table in (TASKS, TUNINGS) for name, entry in table.items()}
+    return Form(JobSpec, values, {"deepspeed": deepspeed_config.names()}, titles)
+
+
+def _is_data(key: str) -> bool:
+    return key.partition(".")[0] in {"data", "task"}
+
+
+def _settled(widget: Component) -> Any:
+    """Return the event that says "this value is complete": leaving a line of text, changing anything else."""
+    return getattr(widget, "blur", None) or widget.change  # type: ignore[attr-defined]
+
+
+def _whole(ranks: Any) -> int:
+    if not ranks or ranks != int(ranks):
+        raise UserError(f"processes: {ranks!r} is not a whole number of at least 1")
+    return int(ranks)
