@@ -95,6 +95,17 @@ def finished_run(
 
 
 @pytest.fixture(scope="session")
+def save_tiny() -> Callable[[str, Path], Path]:
+    """Give the function that writes a tiny model of an architecture into a folder."""
+
+    def save(architecture: str, folder: Path) -> Path:
+        save_model(tiny_model(architecture), tiny_tokenizer(), folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
     write_reviews(path)

@@ -1,0 +1,138 @@
+"""However a batch is shared out over ranks, accumulation steps and ZeRO stages, the update is that of one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from backend.rundir import RunDir
+
+RANKS = Path(__file__).with_name("ranks.py")
+TRAIN = Path(__file__).resolve().parents[2] / "backend" / "train.py"
+STEPS = 20
+
+# 49 training rows in batches of 8: the last batch of each epoch has one row, so most of its parts are empty.
+STAGES, ACCUMULATIONS = (0, 1, 2, 3), (1, 4)
+HALF = [("bf16", stage) for stage in (0, 1, 2, 3)] + [("fp16", stage) for stage in (0, 1, 2, 3)]
+
+
+def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
+    given = {
+        "model": model,
+        "data.train": data,
+        "workspace": workspace,
+        "task.max_length": 32,
+        "schedule.steps": STEPS,
+        "schedule.batch_size": 8,
+        "schedule.learning_rate": 1e-3,
+        "schedule.clip_norm": 0.5,
+        "precision": "fp32",
+        **{name.replace("__", "."): value for name, value in settings.items()},
+    }
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+
+
+def the_run(workspace: Path) -> RunDir:
+    (run,) = RunDir.all(workspace)
+    return run
+
+
+def steps(run: RunDir) -> list[dict[str, Any]]:
+    return [record for record in run.metrics() if record["kind"] == "train"]
+
+
+def weights(run: RunDir) -> dict[str, torch.Tensor]:
+    return load_file(run.model / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Train in one process, without accumulation, with plain PyTorch."""
+    workspace = tmp_path_factory.mktemp("reference")
+    subprocess.run([sys.executable, TRAIN, *flags(tiny_model, tiny_data, workspace)], check=True, capture_output=True)
+    return the_run(workspace)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
+def shared_out(
+    request: pytest.FixtureRequest, tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[object, ...], RunDir]:
+    """Train every layout on some number of ranks, under the deepspeed launcher."""
+    root = tmp_path_factory.mktemp("shared-out")
+    layouts: dict[tuple[object, ...], dict[str, object]] = {
+        (stage, accumulation): {"deepspeed": f"zero{stage}", "schedule__accumulation_steps": accumulation}
+        for stage, accumulation in product(STAGES, ACCUMULATIONS)
+    }
+    for precision, stage in HALF:
+        layouts[precision, stage] = {
+            "deepspeed": f"zero{stage}",
+            "precision": precision,
+            "schedule__accumulation_steps": 2,
+        }
+    jobs = [
+        flags(tiny_model, tiny_data, root / "-".join(map(str, layout)), **settings)
+        for layout, settings in layouts.items()
+    ]
+    (root / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(request.param)]
+    done = subprocess.run(
+        [*launcher, "--master_port", str(29610 + request.param), str(RANKS), str(root / "jobs.json")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {layout: the_run(root / "-".join(map(str, layout))) for layout in layouts}
+
+
+@pytest.mark.parametrize(("stage", "accumulation"), list(product(STAGES, ACCUMULATIONS)))
+def test_every_layout_makes_the_same_updates_as_one_process(
+    reference: RunDir, shared_out: dict[tuple[object, ...], RunDir], stage: int, accumulation: int
+) -> None:
+    run = shared_out[stage, accumulation]
+    expected, found = steps(reference), steps(run)
+    assert len(found) == STEPS
+    for one, other in zip(expected, found, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+    one_weights, other_weights = weights(reference), weights(run)
+    assert one_weights.keys() == other_weights.keys()
+    assert max(float((one_weights[name] - other_weights[name]).abs().max()) for name in one_weights) <= 1e-5
+
+
+@pytest.mark.parametrize(("precision", "stage"), HALF)
+def test_half_precision_follows_full_precision_within_its_accuracy(
+    reference: RunDir, shared_out: dict[tuple[object, ...], RunDir], precision: str, stage: int
+) -> None:
+    found = steps(shared_out[precision, stage])
+    moved = [step for step in found if not step["skipped"]]
+    expected = steps(reference)
+    assert len(moved) >= STEPS / 2, "most steps must survive the search for a loss scale"
+    if len(moved) == STEPS:
+        for one, other in zip(expected, found, strict=True):
+            assert other["loss"] == pytest.approx(one["loss"], abs=0.03)
+    assert moved[-1]["loss"] < expected[0]["loss"] - 0.01
+
+
+@pytest.mark.parametrize("layout", [(0, 1), (1, 4), (2, 1), (3, 4), ("bf16", 3), ("fp16", 2)])
+def test_plain_transformers_loads_the_final_weights_of_every_stage(
+    shared_out: dict[tuple[object, ...], RunDir], layout: tuple[object, ...]
+) -> None:
+    run = shared_out[layout]
+    for name, weight in weights(run).items():
+        assert weight.numel() > 0, name
+        assert weight.dtype == torch.float32
+    model, info = AutoModelForSequenceClassification.from_pretrained(run.model, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.bert.encoder.layer[0].attention.self.query.weight.shape == (32, 32)
