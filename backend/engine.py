@@ -165,7 +165,7 @@ class DeepSpeedEngine:
     def weights(self) -> dict[str, Tensor]:
         """Gather one weight at a time from the ranks that hold its full-precision parts."""
         from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         gathered = {}
         for name, tensor in _tensors(self.model):

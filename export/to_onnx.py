@@ -95,14 +95,18 @@ def _rewrite(path: Path) -> None:
 
     onnxruntime fuses Add and LayerNormalization to a kernel that takes five times as long on a CPU as the two apart;
     it leaves a Sum of two alone. The recorded types in between go: the quantizer transposes weights in place, and
-    would find them in contradiction.
+    would find them in contradiction. What the exporter notes on every node goes too: it is the call stack, with the
+    names of folders on this machine.
     """
     model = onnx.load(path, load_external_data=False)
     makers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
+        del node.metadata_props[:]
         maker = makers.get(node.input[0]) if node.op_type == "LayerNormalization" else None
         if maker is not None and maker.op_type == "Add":
             maker.op_type = "Sum"
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
     del model.graph.value_info[:]
     onnx.save(model, path)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from backend.sources import SAMPLE_MODEL, model_source
+
+# Threads of several processes on few cores spin against each other; models this small need one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORDS = [f"word{number}" for number in range(40)]
 

@@ -100,6 +100,16 @@ def report(run: RunDir) -> str:
         found = content.get(split)
         if found:
             parts.append(f"<h3>Result on the {split} rows</h3>")
-            parts.append(tiles(found["metrics"]))
+            parts.append(_metrics(found["metrics"]))
             parts += [render.report_table(table) for table in found.get("tables", ())]
     return "".join(parts)
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    """Return the first figure and the plain averages as tiles, and all of them on demand."""
+    first = {name: value for name, value in metrics.items() if not name.endswith(("_micro", "_weighted"))}
+    every = render.table(("metric", "value"), list(metrics.items()))
+    more = (
+        f"<details><summary>All {len(metrics)} figures</summary>{every}</details>" if len(first) < len(metrics) else ""
+    )
+    return tiles(first) + more

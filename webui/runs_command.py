@@ -25,7 +25,7 @@ def list_runs(workspace: Path) -> None:
     if not found:
         console.print(f"no runs in {workspace}; `tunewright train --help` or `tunewright ui` starts one")
         return
-    table = Table(title=f"Runs in {workspace}", box=SIMPLE_HEAD)
+    table = Table(title=f"Runs in {workspace}", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("id", "state", "steps", "best"):  # the id begins with when it was made
         table.add_column(heading, no_wrap=True)
     for run in found:
@@ -71,4 +71,4 @@ def _progress(run: Summary) -> str:
 
 
 def _best(run: Summary) -> str:
-    return f"{run.metric} {run.best:.4f}" if run.best is not None else ""
+    return f"{run.best:.4f} {run.metric}" if run.best is not None else ""

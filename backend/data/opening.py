@@ -55,13 +55,15 @@ def local_path(name: str, key: str = "data") -> Path | None:
 
 
 def stamp(name: str) -> str | None:
-    """Return what changes when a file changes; None if the file is gone, "" for what is not a file."""
+    """Return what changes when a file or folder changes; None if it is gone, "" for a hub id."""
     try:
         path = local_path(name)
-        state = path.stat() if path else None
+        files = [path, *sorted(path.rglob("*"))] if path else []
+        states = [file.stat() for file in files]
     except (UserError, OSError):
         return None
-    return f"{state.st_size} bytes, {state.st_mtime_ns}" if state else ""
+    size, newest = sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
+    return f"{size} bytes, {newest}" if states else ""
 
 
 def _sample(name: str, key: str) -> Path:

@@ -85,7 +85,7 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
     parts = divide(collected, job.data, task, job.seed)
     counts = {name: len(part.indices) for name, part in parts.items()}
     doubts = warnings(parts, collected.labels)
-    report(f"{_sizes(counts)}; {len(collected.labels)} classes: {', '.join(collected.labels)}")
+    report(f"{_sizes(counts)}; {_classes(collected.labels)}")
     for doubt in doubts:
         report(f"warning: {doubt}")
     encoder = _Encoder(job, tokenizer, collected.labels)
@@ -168,6 +168,11 @@ class _Counting(Tokenizer):
         encodings = super().encodings(texts, max_length)
         self.cut += sum(bool(encoding.overflowing) for encoding in encodings)
         return encodings
+
+
+def _classes(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
+    return f"{len(labels)} classes: {', '.join(labels[:10])}{more}"
 
 
 def _sizes(counts: Mapping[str, int]) -> str:

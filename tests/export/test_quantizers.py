@@ -18,7 +18,8 @@ def test_the_table_lists_every_file() -> None:
 def test_fp32_keeps_every_weight(bundles: dict[str, Path]) -> None:
     graph = onnx.load(bundles["fp32"] / "model.onnx").graph
     types = {weights.data_type for weights in graph.initializer}
-    assert types == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+    assert onnx.TensorProto.FLOAT in types
+    assert not {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} & types
     assert not {"MatMulInteger", "DequantizeLinear"} & {node.op_type for node in graph.node}
 
 

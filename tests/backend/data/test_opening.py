@@ -147,5 +147,14 @@ def test_the_stamp_tells_a_changed_file_a_missing_file_and_no_file_apart(write: 
     assert stamp("owner/name") == ""
 
 
+def test_the_stamp_of_a_folder_changes_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "train.csv").write_text("text\na\n")
+    before = stamp(str(tmp_path))
+    (tmp_path / "a" / "train.csv").write_text("text\nab\n")
+
+    assert stamp(str(tmp_path)) != before
+
+
 def test_a_hub_id_is_no_path() -> None:
     assert local_path("owner/name") is None

@@ -125,6 +125,15 @@ def test_a_class_that_a_split_lacks_is_a_warning(write: Write, tokenizer: Tokeni
     assert messages[2:] == [f"warning: {warning}" for warning in prepared.warnings]
 
 
+def test_many_classes_are_not_all_reported(write: Write, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    messages: list[str] = []
+    rows = "".join(f"a film,{number % 12}\n" for number in range(240))
+
+    prepare(job(write("r.csv", "text,label\n" + rows)), tokenizer, tmp_path / "data", messages.append)
+
+    assert messages[1].endswith("; 12 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more")
+
+
 def test_declared_classes_keep_their_order(write: Write, tokenizer: Tokenizer, tmp_path: Path) -> None:
     spec = job(write("r.csv", TEXTS), task={"name": "text-classification", "labels": ["positive", "negative"]})
 
