@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from backend.data.reading import EMPTY, Record, Source
 from backend.errors import MAX_FAULTS, Fault, UserError
 from backend.interfaces import Column, Task
 
+COLUMNS_FLAG = "--data.columns"
 LONGEST = 400  # characters of a problem
 
 
@@ -43,24 +45,25 @@ class Faults:
         return [_with_count(fault, count) for fault, count in listed]
 
 
-def check_mapping(task: Task, task_name: str, mapping: Mapping[str, str]) -> None:
-    """Raise UserError if `data.columns` has a key that the task does not read."""
+def check_mapping(task: Task, mapping: Mapping[str, str], flag: str = COLUMNS_FLAG) -> None:
+    """Raise UserError if a mapping of columns has a key that the task does not read."""
     known = [column.name for column in task.columns]
     for key in mapping:
         if key not in known:
+            example = _typed(flag, {_closest(key, known): mapping[key]})
             raise UserError(
-                f'data.columns: "{key}" is not a column of {task_name}; it reads {_quoted(known)}. Write what the task '
-                f"reads, then the column of the file: --data.columns {_closest(key, known)}={mapping[key]}"
+                f'{flag.removeprefix("--")}: "{key}" is no column of the task; it reads {_quoted(known)}. '
+                f"Write what the task reads, then the column of the file: {example}"
             )
 
 
-def check_columns(source: Source, columns: Sequence[Column], mapping: Mapping[str, str]) -> Fault | None:
+def check_columns(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], flag: str) -> Fault | None:
     """Return the fault of a source that lacks columns, with what to type."""
     there = list(source.columns)
     missing = [column.name for column in columns if mapping.get(column.name, column.name) not in there]
     if not missing:
         return None
-    wrong = [f'"{mapping[name]}" (named in data.columns)' if name in mapping else f'"{name}"' for name in missing]
+    wrong = [f'"{mapping[name]}" (as {flag} says)' if name in mapping else f'"{name}"' for name in missing]
     found = [mapping.get(column.name, column.name) for column in columns if column.name not in missing]
     free = [name for name in there if name and name not in found]
     guess = {**mapping}
@@ -70,13 +73,17 @@ def check_columns(source: Source, columns: Sequence[Column], mapping: Mapping[st
             free.remove(guess[name])
     problem = f"there is no column {' and no column '.join(wrong)}; the columns are {_quoted(there)}"
     if all(name in guess and guess[name] in there for name in missing):
-        flag = ",".join(f"{name}={column}" for name, column in guess.items())
-        problem += f". Say which column holds what, such as --data.columns {flag}"
+        problem += f". Say which column holds what, such as {_typed(flag, guess)}"
     return Fault(file=source.name, problem=problem)
 
 
-def rows(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], faults: Faults) -> Iterator[Record]:
-    """Yield the rows of a source by the names of the task's columns, texts as strings; note what is wrong."""
+def rows(
+    source: Source, columns: Sequence[Column], mapping: Mapping[str, str], faults: Faults, flag: str = COLUMNS_FLAG
+) -> Iterator[Record]:
+    """Yield the rows of a source by the names of the task's columns, texts as strings; note what is wrong.
+
+    `flag` is what the user types to map columns.
+    """
     wanted = {column.name: mapping.get(column.name, column.name) for column in columns}
     checked, count, silent = False, 0, len(faults)
     for item in source.items:
@@ -85,7 +92,7 @@ def rows(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], 
             continue
         if not checked:
             checked = True
-            if fault := check_columns(source, columns, mapping):
+            if fault := check_columns(source, columns, mapping, flag):
                 faults.add(fault)
                 return
         count += 1
@@ -116,6 +123,10 @@ def _closest(name: str, columns: Sequence[str]) -> str:
     folded = {column.casefold(): column for column in columns}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     return folded[close[0]] if close else columns[0]
+
+
+def _typed(flag: str, mapping: Mapping[str, str]) -> str:
+    return " ".join(f"{flag} {shlex.quote(f'{name}={column}')}" for name, column in mapping.items())
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -70,7 +70,7 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
 
     Raises UserError if something is not there, and DataError with all faults that were found.
     """
-    check_mapping(task, options.name, data.columns)
+    check_mapping(task, data.columns)
     sources = {split: open_source(data, split) for split in SPLITS if getattr(data, split)}
     faults = Faults()
     found = {
@@ -104,9 +104,11 @@ def read_inputs(
 
     Raises UserError if it is not there, and DataError with its faults.
     """
-    path = local_path(name, "the file to predict") or Path(name)
+    key, flag = "the file to predict", "--column"
+    check_mapping(task, columns or {}, flag)
+    source = open_file(local_path(name, key) or Path(name), name, encoding, key)
     faults = Faults()
-    records = list(rows(open_file(path, name, encoding, "the file to predict"), task.inputs, columns or {}, faults))
+    records = list(rows(source, task.inputs, columns or {}, faults, flag))
     for record in records:
         for column, problem in task.faults(record.values, (), None):
             faults.add(Fault(name, problem, record.row, record.line, (columns or {}).get(column, column)))

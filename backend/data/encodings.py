@@ -31,7 +31,7 @@ def fault(path: Path, name: str, encoding: str) -> Fault:
     """Return where a file stops to be text in an encoding, and what to try."""
     offset, line, value = _broken_at(path, encoding)
     tried = suggest(path, encoding)
-    hint = f"; it reads as {' or '.join(tried)}: try --data.encoding {tried[0]}"
+    hint = f"; it reads as {' or '.join(tried)}: save it as UTF-8, or say --data.encoding {tried[0]}"
     place = f"byte {offset} (0x{value:02x})" if value is not None else f"the end (byte {offset})"
     return Fault(file=name, line=line, problem=f"is not {encoding} text at {place}{hint}")
 

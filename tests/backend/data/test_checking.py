@@ -93,7 +93,7 @@ def test_a_bad_row_is_named_with_its_fix(
             "review,sentiment\na,x\nb,y\n",
             (
                 'r.csv: there is no column "text" and no column "label"; the columns are "review", "sentiment". '
-                "Say which column holds what, such as --data.columns text=review,label=sentiment"
+                "Say which column holds what, such as --data.columns text=review --data.columns label=sentiment"
             ),
         ),
         (
@@ -117,16 +117,22 @@ def test_a_bad_file_is_named_with_its_fix(write: Write, collect_text: Collect, t
             "text,label\n这部电影真好看,好\n难看,坏\n".encode("gb18030"),
             (
                 "r.csv, line 2: is not utf-8 text at byte 11 (0xd5); it reads as gb18030 or shift_jis: "
-                "try --data.encoding gb18030"
+                "save it as UTF-8, or say --data.encoding gb18030"
             ),
         ),
         (
             "text,label\nun café,bon\nça va,mal\n".encode("cp1252"),
-            "r.csv, line 2: is not utf-8 text at byte 17 (0xe9); it reads as cp1252: try --data.encoding cp1252",
+            (
+                "r.csv, line 2: is not utf-8 text at byte 17 (0xe9); it reads as cp1252: "
+                "save it as UTF-8, or say --data.encoding cp1252"
+            ),
         ),
         (
             "text,label\na,x\n".encode("utf-16"),
-            "r.csv, line 1: is not utf-8 text at byte 0 (0xff); it reads as utf-16: try --data.encoding utf-16",
+            (
+                "r.csv, line 1: is not utf-8 text at byte 0 (0xff); it reads as utf-16: "
+                "save it as UTF-8, or say --data.encoding utf-16"
+            ),
         ),
     ],
 )
@@ -231,8 +237,8 @@ def test_a_mapping_from_a_column_that_is_not_there_is_a_fault(write: Write, coll
 
     assert faults(collect_text, train=name, columns={"text": "revew", "label": "sentiment"}) == [
         (
-            'r.csv: there is no column "revew" (named in data.columns); the columns are "review", "sentiment". '
-            "Say which column holds what, such as --data.columns text=review,label=sentiment"
+            'r.csv: there is no column "revew" (as --data.columns says); the columns are "review", "sentiment". '
+            "Say which column holds what, such as --data.columns text=review --data.columns label=sentiment"
         )
     ]
 
@@ -244,6 +250,6 @@ def test_a_mapping_to_a_column_that_the_task_does_not_read_is_an_error(write: Wr
         collect_text(train=name, columns={"txt": "review"})
 
     assert str(caught.value) == (
-        'data.columns: "txt" is not a column of text-classification; it reads "text", "label". '
+        'data.columns: "txt" is no column of the task; it reads "text", "label". '
         "Write what the task reads, then the column of the file: --data.columns text=review"
     )

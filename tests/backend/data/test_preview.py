@@ -62,3 +62,29 @@ def test_a_missing_file_to_predict_is_named(write: Write) -> None:
         UserError, match=r'the file to predict: the file "row\.csv" does not exist; its folder has rows'
     ):
         read_inputs("row.csv", TASK)
+
+
+def test_columns_of_rows_to_predict_are_mapped_by_the_flag_of_that_command(write: Write) -> None:
+    name = write("r.csv", "id,Review Text\n1,a film\n")
+
+    with pytest.raises(DataError) as caught:
+        read_inputs(name, TASK, {"text": "review"})
+
+    assert [str(fault) for fault in caught.value.faults] == [
+        (
+            'r.csv: there is no column "review" (as --column says); the columns are "id", "Review Text". '
+            "Say which column holds what, such as --column 'text=Review Text'"
+        )
+    ]
+
+
+def test_a_mapping_that_the_task_does_not_know_is_refused(write: Write) -> None:
+    name = write("r.csv", "text\na film\n")
+
+    with pytest.raises(UserError) as caught:
+        read_inputs(name, TASK, {"txt": "text"})
+
+    assert str(caught.value) == (
+        'column: "txt" is no column of the task; it reads "text", "label". '
+        "Write what the task reads, then the column of the file: --column text=text"
+    )
