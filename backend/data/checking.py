@@ -27,6 +27,11 @@ class Faults:
         return len(self._found)
 
     @property
+    def of_whole_files(self) -> bool:
+        """Tell whether a file could not be read to its end, so that what seems to be missing may only be unread."""
+        return any(fault.row is None for fault, _ in self._found.values())
+
+    @property
     def enough(self) -> bool:
         """Tell whether there are more than an error shows."""
         return len(self) > MAX_FAULTS
@@ -97,11 +102,10 @@ def rows(
                 return
         count += 1
         values = {name: _plain(item.values.get(column)) for name, column in wanted.items()}
-        structured = [name for name, value in values.items() if isinstance(value, list | dict)]
-        for name in structured:
-            problem = f"holds a {type(values[name]).__name__}, not a text"
+        unfit = {name: problem for name, value in values.items() if (problem := _unfit(value))}
+        for name, problem in unfit.items():
             faults.add(Fault(source.name, problem, item.row, item.line, wanted[name]))
-        if not structured:
+        if not unfit:
             yield Record(item.row, item.line, values)
     if not count and len(faults) == silent:
         header = f"has a header ({_quoted(source.columns)}) but no rows; name a file with examples"
@@ -110,13 +114,24 @@ def rows(
 
 def _plain(value: Any) -> Any:
     """Return a value as the text that a CSV file would have; no value (null, NaN) stays none."""
-    if value is None or isinstance(value, str | list | dict):
+    if value is None or isinstance(value, str | list | dict | bytes):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and math.isnan(value):
         return None
     return str(value)
+
+
+def _unfit(value: Any) -> str:
+    """Return what is wrong with a value that is no text."""
+    if isinstance(value, list | dict | bytes):
+        return f"holds a {type(value).__name__} value, not a text"
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        return f"holds half a character (a lone surrogate, character {error.start + 1}); remove it"
+    return ""
 
 
 def _closest(name: str, columns: Sequence[str]) -> str:

@@ -77,8 +77,8 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
         split: _store(source, task, data.columns, folder / f"{split}.arrow", faults)
         for split, source in sources.items()
     }
-    if faults and not all(len(part) for part in found.values()):
-        raise DataError(faults.sorted())  # a file without usable rows; what the others lack comes next
+    if faults.of_whole_files or not all(len(part) for part in found.values()):
+        raise DataError(faults.sorted())
 
     def faults_of(row: Row) -> Iterator[tuple[str, str]]:
         for column, problem in task.faults(row, labels, options):

@@ -166,8 +166,24 @@ def test_a_list_is_no_text(write: Write, collect_text: Collect) -> None:
     rows = '{"text": ["a"], "label": 0}\n{"text": "b", "label": 1}\n{"text": "c", "label": 0}'
 
     assert faults(collect_text, train=write("r.jsonl", rows)) == [
-        'r.jsonl, row 1 (line 1), column "text": holds a list, not a text'
+        'r.jsonl, row 1 (line 1), column "text": holds a list value, not a text'
     ]
+
+
+def test_half_a_character_is_no_text(write: Write, collect_text: Collect) -> None:
+    rows = '{"text": "ok \\ud83d", "label": 0}\n{"text": "b", "label": 1}\n{"text": "c", "label": 0}'
+
+    assert faults(collect_text, train=write("r.jsonl", rows)) == [
+        ('r.jsonl, row 1 (line 1), column "text": holds half a character (a lone surrogate, character 4); remove it')
+    ]
+
+
+def test_a_file_that_is_read_in_part_is_not_blamed_for_what_was_not_read(write: Write, collect_text: Collect) -> None:
+    content = ("text,label\n" + "a film,positive\n" * 9000).encode() + "un café,negative\n".encode("cp1252")
+
+    (message,) = faults(collect_text, train=write("r.csv", content))
+
+    assert message.startswith("r.csv, line 9002: is not utf-8 text at byte 144017 (0xe9)")
 
 
 def test_a_class_that_only_other_rows_have_is_a_fault(write: Write, collect_text: Collect, good_csv: str) -> None:
