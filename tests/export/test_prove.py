@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from backend.errors import UserError
 from backend.rundir import RunDir
@@ -75,9 +75,10 @@ def test_a_wrong_graph_is_caught(
     session_run: RunDir, bundles: dict[str, Path], evidence: Evidence, tmp_path: Path
 ) -> None:
     model = onnx.load(bundles["fp32"] / "model.onnx")
-    small = [weights for weights in model.graph.initializer if list(weights.dims) == [2]]
-    bias = next(weights for weights in small if weights.data_type == onnx.TensorProto.FLOAT)
-    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32([0.01, 0]), bias.name))
+    last = next(node for node in model.graph.node if "logits" in node.output)
+    last.output[0] = "right"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([0.01, 0]), "fault"))
+    model.graph.node.append(helper.make_node("Add", ["right", "fault"], ["logits"]))
     onnx.save(model, tmp_path / "model.onnx")
     reference = torch_answers(session_run.model, evidence)
     found = compare(reference, {"fp32": Answers.of(OnnxEngine(tmp_path / "model.onnx"), evidence)}, evidence)
