@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -133,10 +134,24 @@ def explain(error: ValidationError, model: type[BaseModel] = JobSpec) -> Iterato
             yield f"{key}: is missing; {_description(path, model)}"
         elif fault["type"] == "extra_forbidden":
             yield f"{key}: {_unknown(key, model)}"
+        elif fault["type"] == "union_tag_invalid":
+            yield f"{key}.name: {_no_choice(fault['ctx']['tag'], fault['ctx']['expected_tags'])}"
+        elif fault["type"] == "literal_error" and isinstance(fault["input"], str):
+            yield f"{key}: {_no_choice(fault['input'], fault['ctx']['expected'])}"
         elif isinstance(fault["input"], dict | BaseModel):
             yield f"{key}: {message}"
         else:
             yield f"{key}: {message}, not {fault['input']!r}"
+
+
+def _no_choice(given: str, expected: str) -> str:
+    choices = re.findall("'(.*?)'", expected) or [expected]
+    return f'"{given}" is not one of {", ".join(choices)}{_perhaps(given, choices)}'
+
+
+def _perhaps(given: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def _unknown(key: str, model: type[BaseModel]) -> str:
@@ -148,8 +163,7 @@ def _unknown(key: str, model: type[BaseModel]) -> str:
     owners = [name for name, options in tables.get(group, {}).items() if setting in options.model_fields]
     if owners:
         return f"is a setting of {group}.name {' or '.join(owners)} alone; set {group}.name too"
-    close = difflib.get_close_matches(key, list(dotted_keys(model)), n=1)
-    return "there is no such setting" + (f'; did you mean "{close[0]}"?' if close else "")
+    return f"there is no such setting{_perhaps(key, [*model.model_fields, *dotted_keys(model)])}"
 
 
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
