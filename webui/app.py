@@ -29,10 +29,10 @@ BRAND = """<div class="tw-brand"><h1>tune<i>wright</i></h1>
 <span>From a pretrained transformer and your own data to a proven model.</span></div>"""
 
 # The address says what is shown, so that a reload, a bookmark and a colleague find the same.
-REMEMBER = """(%s) => {
+REMEMBER = """(value) => {
   if (!window.tunewright) return;  // until the first address was read
   const url = new URL(window.location);
-  url.searchParams.set('%s', %s);
+  if (value) url.searchParams.set('NAME', value); else url.searchParams.delete('NAME');
   window.history.replaceState(null, '', url);
 }"""
 RECALL = """() => {
@@ -54,6 +54,8 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_text_color="white",
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
         input_border_width="1px",
@@ -85,11 +87,15 @@ def build_app(workspace: Path) -> gr.Blocks:
             with gr.Tab("Export", id="export") as export:
                 export_tab.build(shared, export)
         for name, tab in zip(TABS, (train, runs, predict, export), strict=True):
-            tab.select(None, js=REMEMBER % ("", "tab", f"'{name}'"), **QUIET)
-        run.change(None, run, js=REMEMBER % ("id", "run", "id"), **QUIET)
+            tab.select(None, js=f"() => ({_remember('tab')})('{name}')", **QUIET)
+        run.change(None, run, js=_remember("run"), **QUIET)
         drawn.load(_remembered, [asked, run], [tabs, run], js=RECALL, **QUIET)
     page: gr.Blocks = drawn
     return page
+
+
+def _remember(name: str) -> str:
+    return REMEMBER.replace("NAME", name)
 
 
 def _remembered(tab: str, run: str) -> tuple[gr.Tabs, str]:

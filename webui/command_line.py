@@ -15,38 +15,37 @@ from webui.form import variant_name
 
 def command_line(job: JobSpec, ranks: int, workspace: Path) -> str:
     """Return the shell command that starts the same run."""
-    words = [*flags(job), "--ranks", str(ranks), "--workspace", str(workspace)]
-    lines = [f"{name} {shlex.quote(value)}" for name, value in zip(words[::2], words[1::2], strict=True)]
-    return " \\\n  ".join(["tunewright train", *lines])
+    given = [*flags(job), ("--ranks", str(ranks)), ("--workspace", str(workspace))]
+    return " \\\n  ".join(["tunewright train", *(shlex.join(words) for words in given)])
 
 
-def flags(options: BaseModel, prefix: str = "--", default: BaseModel | None = None) -> list[str]:
-    """Return flags and values, in turns, for all that differs from the defaults."""
-    words = []
+def flags(options: BaseModel, prefix: str = "", default: BaseModel | None = None) -> list[tuple[str, ...]]:
+    """Return the words of each flag for all that differs from the defaults."""
+    found: list[tuple[str, ...]] = []
     for name, field in type(options).model_fields.items():
-        value = getattr(options, name)
+        value, key = getattr(options, name), prefix + name
         if default is not None:
             usual = getattr(default, name)
         else:
             usual = None if field.is_required() else field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
-            inner = flags(value, f"{prefix}{name}.", usual if isinstance(usual, type(value)) else None)
+            inner = flags(value, f"{key}.", usual if isinstance(usual, type(value)) else None)
             fixed = variant_name(type(value))
             if fixed and (inner or type(value) is not type(usual)):
-                words += [f"{prefix}{name}.name", fixed]
-            words += inner
+                found.append((f"--{key}.name", fixed))
+            found += inner
         elif value != usual:
-            words += [word for written in _written(value) for word in (prefix + name, written)]
-    return words
+            found += _written(key, value)
+    return found
 
 
-def _written(value: Any) -> Iterator[str]:
-    """Yield a value as the command line takes it: one flag for each part of a list."""
+def _written(key: str, value: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the flags for a value: one for each part of a list."""
     if isinstance(value, bool):
-        yield str(value).lower()
+        yield (f"--{key}" if value else f"--no-{key}",)
     elif isinstance(value, dict):
-        yield from (f"{name}={part}" for name, part in value.items())
+        yield from ((f"--{key}", f"{name}={part}") for name, part in value.items())
     elif isinstance(value, tuple | list):
-        yield from map(str, value)
+        yield from ((f"--{key}", str(part)) for part in value)
     else:
-        yield str(value)
+        yield (f"--{key}", str(value))

@@ -18,6 +18,10 @@ from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
 from webui.summary import finished
 
 NOTHING = "No run has finished yet. A finished run can be exported here."
+ABOUT = (
+    "Not exported in this precision yet. An export makes an ONNX model that runs without torch, compares it with the "
+    "trained model on the run's own validation rows, and keeps it only if it is as good."
+)
 SAVE = "() => setTimeout(() => document.querySelector('#bundle-file').click(), 300)"
 
 
@@ -109,7 +113,7 @@ def _limit(drop: Any) -> float:
 def _state_html(job: ExportJob, state: str) -> str:
     title = f'<div class="tw-title"><h3>{render.text(job.run.id)} · {render.text(job.precision)}</h3>'
     if state == "none":
-        return f"{title}</div>" + render.note("Not exported in this precision yet.")
+        return f"{title}</div>" + render.note(ABOUT)
     head = f"{title}{render.badge(state)}</div>"
     if state == "failed":
         last = job.log().strip().rpartition("error: ")[2]

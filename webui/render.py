@@ -18,10 +18,10 @@ def text(value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a cell's text: numbers short and aligned, anything else as it is."""
+    """Return a cell's text: numbers with four decimals, anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def problem(message: str, title: str = "This needs your attention") -> str:

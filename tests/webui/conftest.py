@@ -1,0 +1,117 @@
+"""A web server of its own process and a real browser."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from backend.data.samples import HERE
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """The page's web server; killed and started again, it keeps its address and its workspace."""
+
+    def __init__(self, workspace: Path, log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.workspace = workspace
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "webui.cli", "ui", "--port", str(self.port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workspace", str(self.workspace)], cwd=ROOT, stdout=log, stderr=log
+            )
+        for _ in range(600):
+            assert self._process.poll() is None, self._log.read_text()
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()  # noqa: S310 - our own address
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        pytest.fail(f"the page did not open: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path / "runs", tmp_path / "server.log")
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.is_file():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Yield a page that fails the test if it asks any other machine for anything."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(60_000)
+    opened = context.new_page()
+    foreign: list[str] = []
+    opened.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url) else None)
+    yield opened
+    context.close()
+    assert not foreign
+
+
+def is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Callable[[int], Path]:
+    """Return a maker of CSV files with real reviews, half of each class, in columns of their own names."""
+
+    def make(rows: int) -> Path:
+        with (HERE / "movie_reviews.csv").open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        chosen = [
+            row for label in ("negative", "positive") for row in [r for r in found if r["label"] == label][: rows // 2]
+        ]
+        path = tmp_path / "my reviews.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["review", "stars"])
+            writer.writerows((row["text"], row["label"]) for row in chosen)
+        return path
+
+    return make
