@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from backend.distributed import Group
 from backend.files import sha256, write_json
@@ -25,6 +23,14 @@ class Progress(Options):
     best_step: int = 0
     best_metric: float | None = None
     stale: int = 0  # evaluations since the best one
+
+
+class Seal(Options):
+    """What makes a folder a whole checkpoint."""
+
+    progress: Progress
+    ranks: int
+    files: dict[str, str]  # relative path -> sha256
 
 
 class Checkpoint(Options):
@@ -64,8 +70,8 @@ class Checkpoints:
 
     def _seal(self, folder: Path, progress: Progress) -> None:
         files = {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
-        seal = {"progress": progress.model_dump(), "ranks": self._group.ranks, "files": files}
-        write_json(folder / SEAL, seal)
+        seal = Seal(progress=progress, ranks=self._group.ranks, files=files)
+        write_json(folder / SEAL, seal.model_dump())
 
     def latest(self, report: Callable[[str], None]) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None; broken ones are reported and passed over."""
@@ -94,13 +100,13 @@ class Checkpoints:
 def _opened(folder: Path) -> Checkpoint:
     """Return a checkpoint whose every file is as it was sealed. Raises ValueError with what is wrong."""
     try:
-        seal: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{SEAL} cannot be read: {error.strerror}") from error
-    for name, digest in seal["files"].items():
+        seal = Seal.model_validate_json((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{SEAL} cannot be read: {error}") from error
+    for name, digest in seal.files.items():
         file = folder / name
         if not file.is_file():
             raise ValueError(f"{name} is missing")
         if sha256(file) != digest:
             raise ValueError(f"{name} is not what was written")
-    return Checkpoint(folder=folder, ranks=seal["ranks"], progress=Progress.model_validate(seal["progress"]))
+    return Checkpoint(folder=folder, ranks=seal.ranks, progress=seal.progress)
