@@ -64,7 +64,10 @@ class Checkpoints:
         self._group.barrier()
         if self._group.rank == 0:
             self._seal(partial, progress)
-            shutil.rmtree(final, ignore_errors=True)
+            # Later ones are damaged, or training would have gone on from them; they must not count as the latest.
+            for outdated in self._named():
+                if outdated >= final:
+                    shutil.rmtree(outdated)
             partial.rename(final)
         self._group.barrier()
 

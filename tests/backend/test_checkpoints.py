@@ -61,7 +61,7 @@ def test_a_checkpoint_knows_where_the_loop_stood(checkpoints: Checkpoints) -> No
 
 
 def test_the_newest_is_the_one_of_the_greatest_step(checkpoints: Checkpoints) -> None:
-    for step in (9, 100, 20):
+    for step in (9, 20, 100):
         write(checkpoints, step)
     assert latest(checkpoints) == (100, [])
 
@@ -144,6 +144,16 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert len(reports) == 1
     assert reports[0].startswith(f"checkpoint step-00000002 is damaged ({why}")
     assert reports[0].endswith("; trying the one before")
+
+
+def test_what_was_damaged_later_does_not_push_out_a_new_one(checkpoints: Checkpoints) -> None:
+    write(checkpoints, 10)
+    write(checkpoints, 20)
+    _truncate(checkpoints.path(20))
+    write(checkpoints, 12)  # the run went on from step 10 and was stopped
+    checkpoints.prune(keep_last=1, best_step=0)
+    assert folders(checkpoints) == ["step-00000012"]
+    assert latest(checkpoints) == (12, [])
 
 
 def test_if_all_are_damaged_there_is_none(checkpoints: Checkpoints) -> None:
