@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from backend.data.batching import by_length, pad
 from backend.data.prepare import prepare
-from backend.model import as_encoder, save_model
+from backend.data.prepared import Split
+from backend.model import as_encoder, load_model, load_tokenizer, save_model
 from backend.rundir import Owner, RunDir, Status
+from backend.sources import SAMPLE_MODEL
 from backend.spec import Data, JobSpec
+from backend.tasks import TASKS
 from backend.tokenizer import INPUTS
 from export.bundle import export_run
 
@@ -78,14 +83,9 @@ def write_reviews(path: Path, rows: int = 120) -> None:
 
 
 def finished_run(
-    workspace: Path, model: transformers.PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: str
+    workspace: Path, model: transformers.PreTrainedModel, tokenizer: PreTrainedTokenizerFast, job: JobSpec
 ) -> RunDir:
     """Make what training leaves behind."""
-    job = JobSpec(
-        task={"name": "text-classification", "max_length": LONGEST},
-        model="tiny",
-        data=Data(train=data, validation_fraction=0.4),
-    )
     run = RunDir.create(workspace, job)
     prepare(job, as_encoder(tokenizer), run.data)
     save_model(model, tokenizer, run.model)
@@ -114,11 +114,40 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_run(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> RunDir:
-    """Give one finished run, with both bundles; tests that change something take `run`."""
-    model = tiny_model("bert")
-    return finished_run(tmp_path_factory.mktemp("runs"), model, tiny_tokenizer(), str(reviews))
+    """Give one finished run; a test that changes something takes a copy."""
+    job = JobSpec(
+        task={"name": "text-classification", "max_length": LONGEST},
+        model="tiny",
+        data=Data(train=str(reviews), validation_fraction=0.4),
+    )
+    return finished_run(tmp_path_factory.mktemp("runs"), tiny_model("bert"), tiny_tokenizer(), job)
 
 
 @pytest.fixture(scope="session")
 def bundles(session_run: RunDir) -> dict[str, Path]:
     return {precision: export_run(session_run.path, precision, max_drop=1.0) for precision in ("fp32", "int8")}
+
+
+@pytest.fixture(scope="session")
+def minilm_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Give a run of the real MiniLM on the built-in reviews, whose head alone was fitted."""
+    job = JobSpec(model=SAMPLE_MODEL, data=Data(train="sample:movie-reviews"))
+    tokenizer = load_tokenizer(job)
+    labels = ("negative", "positive")
+    model = load_model(job, TASKS["text-classification"], labels).eval()
+    run = finished_run(tmp_path_factory.mktemp("runs"), model, tokenizer, job)
+    split = Split.open(run.data, "train")
+    order = [row for batch in by_length(split.lengths[:1500].tolist(), 32) for row in batch]
+    with torch.inference_mode():
+        pooled = []
+        for start in range(0, len(order), 32):
+            batch = pad(split.features(order[start : start + 32]), 0)
+            inputs = {name: torch.from_numpy(array) for name, array in batch.items()}
+            pooled.append(model.base_model(**inputs).pooler_output)
+        truth = [row["label"] == labels[1] for row in split.rows(order)]
+        head = LogisticRegression(C=10, max_iter=1000).fit(torch.cat(pooled).numpy(), truth)
+        weights = torch.from_numpy(np.concatenate([-head.coef_, head.coef_]) / 2)
+        model.classifier.weight.copy_(weights)
+        model.classifier.bias.copy_(torch.from_numpy(np.concatenate([-head.intercept_, head.intercept_]) / 2))
+    save_model(model, tokenizer, run.model)
+    return run
