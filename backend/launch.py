@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
         run.write_status(Status(state="queued", owner=Owner.me(), ranks=ranks, started=time.time(), step=status.step))
     arguments = [sys.executable, "-m", "backend.launch", str(run.path), str(ranks), *(["--resume"] if resume else [])]
     with run.launcher_log_file.open("ab") as output:
-        subprocess.Popen(
+        supervisor = subprocess.Popen(
             arguments,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -71,6 +72,8 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # Its end is taken note of, so that it does not stay in the process table.
+    threading.Thread(target=supervisor.wait, daemon=True).start()
 
 
 def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:

@@ -19,6 +19,12 @@ app = typer.Typer(
 )
 PASSED_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
+
+def _examples(*lines: str) -> str:
+    """Return examples for the end of a help text, each on a line of its own."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 Workspace = Annotated[Path, typer.Option(help="Folder of the runs.")]
 WORKSPACE = Path("runs")
 
@@ -33,21 +39,23 @@ def _user_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_CODE) from error
 
 
-@app.command(context_settings=PASSED_ON, add_help_option=False)
+@app.command(
+    context_settings=PASSED_ON,
+    add_help_option=False,
+    epilog=_examples(
+        "tunewright train --model FOLDER --data.train reviews.csv",
+        "tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2",
+        "tunewright train --job runs/ID/job.json --resume",
+        "tunewright train --job job.json --ranks 2 --detach",
+        "tunewright train --help",
+    ),
+)
 def train(
     context: typer.Context,
     ranks: Annotated[int, typer.Option(help="Processes; 0: one for each GPU, or one that has all cores.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,  # noqa: FBT002
 ) -> None:
-    r"""Train a model in a process of its own, and follow it; every setting of a job is a flag.
-
-    \b
-    tunewright train --model FOLDER --data.train reviews.csv
-    tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2
-    tunewright train --job runs/ID/job.json --resume
-    tunewright train --job job.json --ranks 2 --detach
-    tunewright train --help
-    """
+    """Train a model in a process of its own, and follow it; every setting of a job is a flag."""
     from backend import launch
     from backend.arguments import parse
     from backend.follow import follow
@@ -73,17 +81,12 @@ def _train_help(context: typer.Context) -> None:
     typer.echo()
 
 
-@app.command()
+@app.command(epilog=_examples("tunewright runs", "tunewright runs 20260131-101500-reviews-1a2b"))
 def runs(
     run_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this run; without it, list all runs.")] = "",
     workspace: Workspace = WORKSPACE,
 ) -> None:
-    r"""List the runs, or show one of them.
-
-    \b
-    tunewright runs
-    tunewright runs 20260131-101500-reviews-1a2b
-    """
+    """List the runs, or show one of them."""
     from webui.runs_command import list_runs, show_run
 
     with _user_errors():
@@ -93,7 +96,13 @@ def runs(
             list_runs(workspace)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        'tunewright predict runs/ID "A film to remember."',
+        "tunewright predict runs/ID/export/int8 --file new.csv --out answers.csv",
+        "tunewright predict runs/ID --file new.csv --out answers.csv --column text=review",
+    )
+)
 def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it needs
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or one of its bundles.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
@@ -102,13 +111,7 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
     column: Annotated[list[str] | None, typer.Option(help="TASK_COLUMN=COLUMN, where the names differ.")] = None,
     workspace: Workspace = WORKSPACE,
 ) -> None:
-    r"""Answer texts, or the rows of a file.
-
-    \b
-    tunewright predict runs/ID "A film to remember."
-    tunewright predict runs/ID/export/int8 --file new.csv --out answers.csv
-    tunewright predict runs/ID --file new.csv --out answers.csv --column text=review
-    """
+    """Answer texts, or the rows of a file."""
     from webui.predict_command import answer_file, answer_texts
 
     with _user_errors():
@@ -119,7 +122,7 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
             answer_texts(source, texts or [])
 
 
-@app.command()
+@app.command(epilog=_examples("tunewright export runs/ID", "tunewright export runs/ID --precision fp32"))
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     precision: Annotated[str, typer.Option(help="Of the weights: fp32 or int8.")] = "int8",
@@ -128,12 +131,7 @@ def export(
     ] = None,
     workspace: Workspace = WORKSPACE,
 ) -> None:
-    r"""Export a finished run to a proven ONNX bundle.
-
-    \b
-    tunewright export runs/ID
-    tunewright export runs/ID --precision fp32
-    """
+    """Export a finished run to a proven ONNX bundle."""
     from export.bundle import MAX_DROP
     from export.cli import export_command
 
@@ -141,50 +139,40 @@ def export(
         export_command(_existing(run, workspace), precision, MAX_DROP if max_drop is None else max_drop)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "tunewright serve runs/ID/export/int8", "tunewright serve runs/ID/export/int8 --host 0.0.0.0 --port 80"
+    )
+)
 def serve(
     bundle: Annotated[Path, typer.Argument(help="A bundle, such as runs/ID/export/int8.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
 ) -> None:
-    r"""Serve a bundle over HTTP.
-
-    \b
-    tunewright serve runs/ID/export/int8
-    tunewright serve runs/ID/export/int8 --host 0.0.0.0 --port 80
-    """
+    """Serve a bundle over HTTP."""
     from export.cli import serve_command
 
     with _user_errors():
         serve_command(bundle, host, port)
 
 
-@app.command()
+@app.command(epilog=_examples("tunewright ui", "tunewright ui --port 8080 --workspace /data/runs --upload-limit 5gb"))
 def ui(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
     workspace: Workspace = WORKSPACE,
     upload_limit: Annotated[str, typer.Option(help="Largest file that the page takes.")] = "1gb",
 ) -> None:
-    r"""Open the web app.
-
-    \b
-    tunewright ui
-    tunewright ui --port 8080 --workspace /data/runs --upload-limit 5gb
-    """
+    """Open the web app."""
     from webui.app import main as serve_page
 
     with _user_errors():
         serve_page(host, port, workspace, upload_limit)
 
 
-@app.command()
+@app.command(epilog=_examples("tunewright demo"))
 def demo() -> None:
-    r"""Train, export, prove and answer on a built-in sample, in a few minutes.
-
-    \b
-    tunewright demo
-    """
+    """Train, export, prove and answer on a built-in sample, in a few minutes."""
     from export.demo import main as run_demo
 
     with _user_errors():

@@ -70,7 +70,14 @@ def build(shared: Shared) -> None:
 
     tab = TrainTab(form, shared)
     source = form.widget(SOURCE)
-    refresh = {"fn": tab.preview, "inputs": form.inputs, "outputs": shown, "preprocess": False, **QUIET}
+    refresh = {
+        "fn": tab.preview,
+        "inputs": form.inputs,
+        "outputs": shown,
+        "preprocess": False,
+        "concurrency_id": "preview",
+        **QUIET,
+    }
     upload.upload(tab.take_upload, upload, source, **EVENT).then(**refresh)
     for button, name in samples:
         button.click(lambda name=name: PREFIX + name, None, source, **QUIET).then(**refresh)

@@ -15,6 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from backend.rundir import RunDir
 
 MINUTES = 60_000
+expect.set_options(timeout=MINUTES)
 
 
 def labelled(page: Page, label: str) -> Locator:
@@ -31,6 +32,7 @@ def fill(page: Page, label: str, value: str) -> None:
 
 def start_run(page: Page, csv_file: Path) -> None:
     """Upload a file whose columns have other names, say which is which, and start a short run."""
+    expect(page.locator("#preview")).to_contain_text("First rows")
     page.locator("input[type=file]").first.set_input_files(csv_file)
     expect(page.locator("#preview")).to_contain_text('there is no column "text"')
     fill(page, "Columns", "text=review, label=stars")

@@ -1,0 +1,105 @@
+"""What the page shows of a run, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.rundir import Owner, RunDir, Status
+from backend.spec import parse_job
+from webui import charts, render, run_view
+from webui.shared import changed, keep_upload
+from webui.summary import summaries, summarize
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    made = RunDir.create(tmp_path, parse_job({"name": "<b>mine</b>", "model": "m", "data": {"train": "reviews.csv"}}))
+    made.append_metrics({"kind": "train", "step": 1, "loss": 0.7})
+    made.append_metrics({"kind": "evaluation", "step": 2, "loss": 0.6, "f1_macro": 0.5})
+    made.append_metrics({"kind": "evaluation", "step": 4, "loss": 0.5, "f1_macro": 0.75})
+    made.append_metrics({"kind": "evaluation", "step": 6, "loss": 0.55, "f1_macro": 0.7})
+    made.write_status(Status(state="training", owner=Owner.me(), step=6, total_steps=12, seconds_left=65.0))
+    return made
+
+
+def test_text_of_a_user_is_never_markup_nor_template() -> None:
+    assert render.text("<b>&{{x}} ${y}") == "&lt;b&gt;&amp;&#123;&#123;x&#125;&#125; &#36;&#123;y&#125;"
+
+
+def test_a_summary_has_progress_and_the_best_metric(run: RunDir) -> None:
+    summary = summarize(run)
+    assert (summary.state, summary.share, summary.metric, summary.best) == ("training", 0.5, "f1_macro", 0.75)
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_the_reason(run: RunDir, tmp_path: Path) -> None:
+    run.job_file.write_text('{"model": "m", "dat": {}}', encoding="utf-8")
+    (summary,) = summaries(tmp_path)
+    assert summary.state == "failed"
+    assert 'dat: there is no such setting; did you mean "data' in summary.message
+
+
+def test_the_heading_tells_the_progress_and_the_time_left(run: RunDir) -> None:
+    html = run_view.heading(run, summarize(run))
+    assert "step 6 of 12 · about 1 min 05 s left" in html
+    assert "&lt;b&gt;mine&lt;/b&gt;" in html
+
+
+def test_the_heading_of_a_failure_has_the_message_in_full(run: RunDir) -> None:
+    message = "the data has faults:\n  row 1: is empty\n  row 2: is empty"
+    run.write_status(Status(state="failed", owner=Owner.me(), message=message))
+    assert message in run_view.heading(run, summarize(run))
+
+
+def test_the_list_marks_the_chosen_run(run: RunDir) -> None:
+    summary = summarize(run)
+    assert 'aria-pressed="true"' in run_view.run_list([summary], run.id)
+    assert 'aria-pressed="false"' in run_view.run_list([summary], "another")
+
+
+def test_the_report_shows_the_test_before_the_validation(run: RunDir) -> None:
+    tables = [{"title": "Classes", "columns": ["label", "f1"], "rows": [["good", 0.5]]}]
+    part = {"metrics": {"accuracy": 0.5, "f1_macro": 0.25, "f1_micro": 0.75}, "tables": tables}
+    run.write_report({"validation": part, "test": part})
+    html = run_view.report(run)
+    assert html.index("test rows") < html.index("validation rows")
+    assert "0.2500" in html
+    assert "All 3 figures" in html
+
+
+def test_a_report_without_a_test_shows_the_validation_alone(run: RunDir) -> None:
+    run.write_report({"validation": {"metrics": {"accuracy": 0.5}}, "test": None})
+    assert "test rows" not in run_view.report(run)
+
+
+def test_the_curves_hold_the_losses_and_the_metric(run: RunDir) -> None:
+    figure = charts.learning_curves(run.metrics(), "f1_macro")
+    assert {trace.name: list(trace.y) for trace in figure.data} == {
+        "training loss": [0.7],
+        "validation loss": [0.6, 0.5, 0.55],
+        "f1_macro": [0.5, 0.75, 0.7],
+    }
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(41.7, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+def test_durations_are_written_for_people(seconds: float, words: str) -> None:
+    assert render.duration(seconds) == words
+
+
+def test_what_did_not_change_is_left_alone() -> None:
+    same, other = changed(["a", "b"], ["a", "c"])
+    assert same["__type__"] == "update"
+    assert "value" not in same
+    assert other == "c"
+
+
+def test_an_upload_is_kept_once_under_a_safe_name(tmp_path: Path) -> None:
+    uploaded = tmp_path / "my file (1);.csv"
+    uploaded.write_text("text,label\n", encoding="utf-8")
+    kept = keep_upload(tmp_path / "runs", uploaded)
+    assert kept.parent == tmp_path / "runs" / "uploads"
+    assert kept.name.endswith("-my_file_1_.csv")
+    assert keep_upload(tmp_path / "runs", uploaded) == kept
+    uploaded.write_text("text,label\na,b\n", encoding="utf-8")
+    assert keep_upload(tmp_path / "runs", uploaded) != kept
