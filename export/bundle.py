@@ -31,14 +31,14 @@ def silent(message: str) -> None:
 
 def export_run(run_path: Path, precision: str, max_drop: float = MAX_DROP, report: Progress = silent) -> Path:
     """Export a finished run, prove it, and return the folder of the bundle. A failure leaves nothing behind."""
-    from export.prove import gate
-
     if precision not in QUANTIZERS:
         raise UserError(f'there is no precision "{precision}"; choose one of {", ".join(QUANTIZERS)}')
     run = RunDir.open(run_path)
     state = run.status().state
     if state != "finished":
         raise UserError(f"{run_path}: the run is {state}; only a finished run can be exported")
+    from export.prove import gate  # imports torch: what the user can put right comes first
+
     with _workplace(run.export, precision) as folder:
         settings = _write_model(run, precision, folder, report)
         proof = _prove(run, precision, folder, report)
