@@ -183,7 +183,7 @@ def _make_textbox(node: Node, kind: Any, value: Any, look: dict[str, Any]) -> tu
         return gr.Textbox(value or "", max_lines=1, **look), _text
     if get_origin(kind) is dict and get_args(kind) == (str, str):
         line = ", ".join(f"{name}={column}" for name, column in (value or {}).items())
-        return gr.Textbox(line, max_lines=1, placeholder="name=column, ...", **look), _mapping
+        return gr.Textbox(line, max_lines=1, placeholder="name=column, ...", **look), mapping
     if get_origin(kind) is tuple and get_args(kind)[-1:] == (...,):
         line = ", ".join(str(part) for part in value or ())
         return gr.Textbox(line, max_lines=1, placeholder="one, two, ...", **look), lambda _key, answer: _parts(answer)
@@ -251,7 +251,8 @@ def _parts(answer: str | None) -> list[str]:
     return [part.strip() for part in next(csv.reader([answer or ""], skipinitialspace=True), []) if part.strip()]
 
 
-def _mapping(key: str, answer: str | None) -> dict[str, str]:
+def mapping(key: str, answer: str | None) -> dict[str, str]:
+    """Read pairs such as text=review, label=stars. Raises UserError if one is not a pair."""
     pairs = [part.partition("=") for part in _parts(answer)]
     for name, sign, column in pairs:
         if not (name.strip() and sign and column.strip()):

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.errors import UserError
-from webui.predicting import flat, predict_file, predictor
+from webui.predicting import flat, predict_file, predictor, trained_columns
 
 
 def answer_texts(path: Path, texts: Sequence[str]) -> None:
@@ -38,5 +38,5 @@ def answer_file(path: Path, file: Path, out: Path | None, columns: Sequence[str]
     for name, column in named.items():
         if not name or not column:
             raise UserError(f'--column "{name or column}": is not TASK_COLUMN=COLUMN, such as text=review')
-    count = predict_file(predictor(path), file, out, named)
+    count = predict_file(predictor(path), file, out, named or trained_columns(path.resolve(), file))
     Console().print(f"{count:,} rows were predicted: {out}", soft_wrap=True, highlight=False)

@@ -12,7 +12,7 @@ from backend.errors import UserError
 from backend.interfaces import Prediction, Task
 from backend.tasks import TASKS
 from webui import predicting, render
-from webui.form import several
+from webui.form import mapping, several
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared
 
 NOTHING = "Nothing can answer yet. Train a run first; it appears here when it has finished."
@@ -30,6 +30,11 @@ def build(shared: Shared, opened: gr.Tab) -> None:
         with gr.Column(min_width=320):
             gr.Markdown("## A file")
             upload = gr.File(label=UPLOAD_LABEL, file_types=FILE_TYPES, height=140, elem_classes="upload")
+            columns = gr.Textbox(
+                label="Columns",
+                info="What the task reads = the column of the file; empty: as in the training.",
+                placeholder="name=column, ...",
+            )
             answer_file = gr.Button("Predict the file", elem_id="predict-file")
             wrong = gr.HTML(js_on_load=None)
             done = gr.File(label="The rows with their predictions", visible=False, elem_id="predictions")
@@ -38,7 +43,7 @@ def build(shared: Shared, opened: gr.Tab) -> None:
     opened.select(**refresh)
     gr.on(None, **refresh)
     source.change(tab.show_task, source, groups, **QUIET)
-    answer_file.click(tab.predict_file, [source, upload], [done, wrong], **EVENT)
+    answer_file.click(tab.predict_file, [source, upload, columns], [done, wrong], **EVENT)
 
 
 def _task_form(tab: PredictTab, name: str, task: Task, source: gr.Dropdown) -> gr.Column:
@@ -89,12 +94,14 @@ class PredictTab:
             return gr.skip(), render.problem(str(error), "No prediction")
         return SHOWN[task.view](answer), ""
 
-    def predict_file(self, path: str | None, uploaded: str | None) -> tuple[Any, str]:
+    def predict_file(self, path: str | None, uploaded: str | None, columns: str) -> tuple[Any, str]:
         """Answer the rows of a file and offer them for download."""
         try:
             file = _chosen(uploaded, "upload a file first")
             answered = Path(tempfile.mkdtemp()) / f"{file.stem}-predictions.csv"
-            count = predicting.predict_file(predicting.predictor(_chosen(path)), file, answered)
+            model = _chosen(path)
+            named = mapping("columns", columns) or predicting.trained_columns(model, file)
+            count = predicting.predict_file(predicting.predictor(model), file, answered, named)
         except UserError as error:
             return gr.File(visible=False), render.problem(str(error), "No prediction")
         return gr.File(str(answered), visible=True), render.note(f"{count:,} rows were predicted.")

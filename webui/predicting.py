@@ -14,6 +14,7 @@ from backend.data.reading import Record
 from backend.errors import UserError
 from backend.interfaces import Prediction
 from backend.rundir import RunDir
+from backend.tasks import TASKS
 from export.interfaces import Predictor
 from export.manifest import NAME as MANIFEST
 from export.manifest import read_manifest
@@ -78,6 +79,16 @@ def predict_file(source: Predictor, path: Path, destination: Path, columns: Mapp
                     writer.writerow(header)
                 writer.writerow([cells.get(name, "") for name in header])
     return len(rows)
+
+
+def trained_columns(model: Path, file: Path) -> dict[str, str]:
+    """Return the columns that a run was trained with, as far as a file has them."""
+    run = RunDir(model if not (model / MANIFEST).is_file() else model.parent.parent)
+    if not run.is_run:
+        return {}
+    there = open_file(file, str(file), "utf-8", "the file to predict").columns
+    inputs = {column.name for column in TASKS[run.job.task.name].inputs}
+    return {name: column for name, column in run.job.data.columns.items() if name in inputs and column in there}
 
 
 def flat(answer: Prediction, taken: Sequence[str] = ()) -> dict[str, Any]:

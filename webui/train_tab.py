@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.components import Component
@@ -36,6 +36,18 @@ MAIN_FIELDS = (
 )
 
 
+class Widgets(NamedTuple):
+    """What is on the tab beside the form."""
+
+    upload: gr.File
+    samples: dict[str, gr.Button]
+    preview: gr.HTML
+    ranks: gr.Number
+    start: gr.Button
+    wrong: gr.HTML
+    command: gr.Code
+
+
 def build(shared: Shared) -> None:
     """Lay out the tab and connect it."""
     form = _form()
@@ -44,7 +56,7 @@ def build(shared: Shared) -> None:
             gr.Markdown("## Data")
             upload = gr.File(label=UPLOAD_LABEL, file_types=FILE_TYPES, height=140, elem_classes="upload")
             with gr.Row(elem_classes="links"):
-                samples = [(gr.Button(f"Use the sample {name}", size="sm"), name) for name in SAMPLES]
+                samples = {name: gr.Button(f"Use the sample {name}", size="sm") for name in SAMPLES}
             form.draw(SOURCE, *DATA_FIELDS)
             gr.Markdown("## Model and training")
             form.draw(*MAIN_FIELDS)
@@ -55,52 +67,29 @@ def build(shared: Shared) -> None:
             shown = gr.HTML(elem_id="preview", js_on_load=None)
             gr.Markdown("## Start")
             with gr.Row(equal_height=True):
-                ranks = gr.Number(
-                    launch.suggested_ranks(),
-                    label="Processes",
-                    info="One for each GPU; one on a CPU.",
-                    minimum=1,
-                    step=1,
-                )
+                info = "One for each GPU; one on a CPU."
+                ranks = gr.Number(launch.suggested_ranks(), label="Processes", info=info, minimum=1, step=1)
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start")
             wrong = gr.HTML(elem_id="wrong", js_on_load=None)
-            command = gr.Code(
-                language="shell", label="The same on the command line", lines=3, wrap_lines=True, elem_id="command"
-            )
+            label = "The same on the command line"
+            command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
+    _connect(TrainTab(form, shared), form, shared, Widgets(upload, samples, shown, ranks, start, wrong, command))
 
-    tab = TrainTab(form, shared)
-    source = form.widget(SOURCE)
-    refresh = {
-        "fn": tab.preview,
-        "inputs": form.inputs,
-        "outputs": shown,
-        "preprocess": False,
-        "concurrency_id": "preview",
-        **QUIET,
-    }
-    upload.upload(tab.take_upload, upload, source, **EVENT).then(**refresh)
-    for button, name in samples:
+
+def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
+    raw: dict[str, Any] = {"preprocess": False}  # the job's own rules say what is wrong, with the key of the setting
+    source, settings = form.widget(SOURCE), [*form.inputs, on.ranks]
+    refresh = {"fn": tab.preview, "inputs": form.inputs, "outputs": on.preview, "concurrency_id": "preview"}
+    refresh |= {**raw, **QUIET}
+    on.upload.upload(tab.take_upload, on.upload, source, **EVENT).then(**refresh)
+    for name, button in on.samples.items():
         button.click(lambda name=name: PREFIX + name, None, source, **QUIET).then(**refresh)
     gr.on([_settled(entry.widget) for entry in form.entries if _is_data(entry.key)], **refresh)
-    gr.on(
-        [widget.change for widget in [*form.inputs, ranks]],  # type: ignore[attr-defined]
-        tab.check,
-        [*form.inputs, ranks],
-        [command, wrong],
-        preprocess=False,
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    start.click(
-        tab.start,
-        [*form.inputs, ranks],
-        [shared.run, shared.tabs, wrong],
-        preprocess=False,
-        concurrency_limit=1,
-        **EVENT,
-    )
-    gr.on(None, tab.check, [*form.inputs, ranks], [command, wrong], preprocess=False, **QUIET)
     gr.on(None, **refresh)
+    check = {"fn": tab.check, "inputs": settings, "outputs": [on.command, on.wrong], **raw, **QUIET}
+    gr.on([widget.change for widget in settings], trigger_mode="always_last", **check)  # type: ignore[attr-defined]
+    gr.on(None, **check)
+    on.start.click(tab.start, settings, [shared.run, shared.tabs, on.wrong], concurrency_limit=1, **raw, **EVENT)
 
 
 class TrainTab:

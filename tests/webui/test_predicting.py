@@ -8,8 +8,10 @@ import pytest
 
 from backend.errors import DataError, UserError
 from backend.interfaces import Prediction, Row
+from backend.rundir import RunDir
+from backend.spec import parse_job
 from backend.tasks import TASKS
-from webui.predicting import CHUNK, flat, predict_file, predict_texts, predictor
+from webui.predicting import CHUNK, flat, predict_file, predict_texts, predictor, trained_columns
 
 
 class Counting:
@@ -77,3 +79,15 @@ def test_an_empty_text_is_refused() -> None:
 def test_what_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run directory"):
         predictor(tmp_path)
+
+
+def test_the_columns_of_the_training_hold_for_a_file_that_has_them(tmp_path: Path) -> None:
+    data = {"train": "reviews.csv", "columns": {"text": "review", "label": "stars"}}
+    run = RunDir.create(tmp_path, parse_job({"model": "m", "data": data}))
+    bundle = run.export / "int8"
+    written_bundle = bundle / "manifest.json"
+    written_bundle.parent.mkdir(parents=True)
+    written(written_bundle, "{}")
+    for model in (run.path, bundle):
+        assert trained_columns(model, written(tmp_path / "a.csv", "review\nx\n")) == {"text": "review"}
+        assert trained_columns(model, written(tmp_path / "b.csv", "text\nx\n")) == {}
