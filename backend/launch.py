@@ -85,7 +85,7 @@ def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     """Run the training to its end and return its exit code."""
     argv = command(run.job_file, ranks, resume=resume)
     print("$", shlex.join(argv), flush=True)  # noqa: T201 - into launcher.log
-    run.write_status(run.stored_status().model_copy(update={"owner": Owner.me()}))
+    run.write_status(run.stored_status().model_copy(update={"owner": Owner.me(), "supervisor": Owner.me()}))
     # DeepSpeed looks for ninja on the PATH when it compiles, and an environment need not have been activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}

@@ -44,7 +44,9 @@ class Owner(Options):
         if self.host != socket.gethostname():
             return False
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.started) > 1)
+            process = psutil.Process(self.pid)
+            is_another = abs(process.create_time() - self.started) > 1
+            return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)  # ended, but nobody has asked how
         except psutil.NoSuchProcess:
             return True
 
@@ -54,6 +56,7 @@ class Status(Options):
 
     state: State
     owner: Owner
+    supervisor: Owner | None = None  # the process that writes the end of a run whose owner could not
     message: str = ""  # of a failure: what went wrong and what to do next
     step: int = 0
     total_steps: int = 0
@@ -135,7 +138,7 @@ class RunDir:
     def status(self) -> Status:
         """Return where the run stands; a run whose process is gone without a word has failed."""
         status = self.stored_status()
-        if status.ended or not status.owner.is_gone():
+        if status.ended or not status.owner.is_gone() or (status.supervisor and not status.supervisor.is_gone()):
             return status
         message = f"process {status.owner.pid} ended without a word (killed, or out of memory); resume the run"
         return status.model_copy(update={"state": "failed", "message": message, "seconds_left": None})

@@ -74,6 +74,7 @@ def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
 def _train(run: RunDir, arguments: Arguments, connection: Connection, status: Status) -> None:
     job, group, is_main = arguments.job, connection.group, connection.group.rank == 0
     if is_main:
+        status = status.model_copy(update={"supervisor": run.stored_status().supervisor})
         run.write_status(status)
     setup = on_main(group, lambda: _set_up(run, job, connection))
     progress = setup.checkpoint.progress if setup.checkpoint else Progress()

@@ -1,0 +1,111 @@
+"""A run killed at any moment and resumed ends with the very weights of a run that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backend.rundir import RunDir
+
+TRAIN = Path(__file__).resolve().parents[2] / "backend" / "train.py"
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def model_with_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny model with dropout, whose masks a resumed run must draw as they would have been."""
+    folder = tmp_path_factory.mktemp("dropout") / "model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def launcher(ranks: int) -> list[str]:
+    if ranks == 1:
+        return [sys.executable]
+    return [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks), "--master_port", "29688"]
+
+
+def start(ranks: int, *arguments: object) -> subprocess.Popen[bytes]:
+    argv = [*launcher(ranks), str(TRAIN), *map(str, arguments)]
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool]) -> None:
+    """Kill the launcher and all its ranks with SIGKILL as soon as the moment has come."""
+    end = time.monotonic() + SECONDS
+    while not moment():
+        assert process.poll() is None, "the run ended before the moment came"
+        assert time.monotonic() < end, "the moment never came"
+        time.sleep(0.002)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(ranks, timeout=SECONDS)
+    assert not alive
+
+
+def newest(workspace: Path) -> RunDir | None:
+    runs = RunDir.all(workspace) if workspace.is_dir() else []
+    return runs[0] if runs else None
+
+
+def steps_made(workspace: Path) -> int:
+    run = newest(workspace)
+    return max((record["step"] for record in run.metrics()), default=0) if run else 0
+
+
+@pytest.mark.parametrize(("ranks", "config"), [(1, "none"), (2, "zero2"), (2, "zero3")])
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(
+    model_with_dropout: Path, tiny_data: Path, tmp_path: Path, ranks: int, config: str
+) -> None:
+    flags: list[object] = ["--model", model_with_dropout, "--data.train", tiny_data, "--task.max_length", 32]
+    flags += ["--schedule.steps", 60, "--schedule.batch_size", 8, "--schedule.evaluate_every", 10]
+    flags += ["--schedule.accumulation_steps", 2, "--schedule.learning_rate", 1e-3, "--precision", "fp32"]
+    flags += ["--schedule.keep_last", 2, *(["--deepspeed", config] if ranks > 1 else [])]
+    assert start(ranks, *flags, "--workspace", tmp_path / "whole").wait() == 0
+    whole = newest(tmp_path / "whole")
+    assert whole is not None
+
+    workspace = tmp_path / "killed"
+    kill_when(start(ranks, *flags, "--workspace", workspace), lambda: steps_made(workspace) >= 3)
+    run = newest(workspace)
+    assert run is not None
+    assert run.status().state == "failed"
+    moments: list[Callable[[], bool]] = [
+        lambda: bool(list(run.checkpoints.glob("*.partial"))),  # in the middle of the writing of a checkpoint
+        lambda: steps_made(workspace) >= 34,
+        lambda: run.stored_status().step >= 60,  # in the final evaluation, or in the writing of the model
+    ]
+    for moment in moments:
+        kill_when(start(ranks, "--job", run.job_file, "--resume"), moment)
+    _spoil(max(run.checkpoints.glob("step-*")))
+    assert start(ranks, "--job", run.job_file, "--resume").wait() == 0
+
+    assert run.status().state == "finished"
+    assert (run.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
+    assert [_figures(record) for record in run.metrics()] == [_figures(record) for record in whole.metrics()]
+    assert "is damaged" in run.log_file.read_text(encoding="utf-8")
+
+
+def _spoil(checkpoint: Path) -> None:
+    """Cut a file of a checkpoint in half, as a full disk would."""
+    largest = max((file for file in checkpoint.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(largest.stat().st_size // 2)
+
+
+def _figures(record: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in record.items() if not name.endswith("_per_second")}
