@@ -65,9 +65,11 @@ def train(
         _train_help(context)
     with _user_errors():
         asked = parse(context.args, prog="tunewright train")
-        number = ranks or launch.suggested_ranks()
+        before = RunDir.open(asked.run) if asked.run else None
+        # A checkpoint is shared out over ranks, so a run goes on with as many as it had.
+        number = ranks or (before.status().ranks if before and asked.resume else launch.suggested_ranks())
         launch.check(asked.job, number)
-        run = RunDir.open(asked.run) if asked.run else RunDir.create(asked.workspace, asked.job)
+        run = before or RunDir.create(asked.workspace, asked.job)
         launch.start(run, number, resume=asked.resume)
         if detach:
             typer.echo(run.path)

@@ -129,7 +129,7 @@ def _state_html(job: ExportJob, state: str) -> str:
 def proof(manifest: Manifest) -> str:
     """Return what was proved of a bundle, against torch, on the run's own validation rows."""
     found = manifest.proof
-    metrics = list(dict.fromkeys(name for figures in found.figures.values() for name in figures.metrics))
+    metrics = run_view.main_metrics(next(iter(found.figures.values())).metrics)
     columns = ("model", "largest difference", "same answers", *metrics)
     rows = [
         (name, f"{figures.difference:.2g}", f"{figures.agreement:.2%}", *(figures.metrics.get(m, "") for m in metrics))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -105,9 +105,14 @@ def report(run: RunDir) -> str:
     return "".join(parts)
 
 
+def main_metrics(names: Iterable[str]) -> list[str]:
+    """Return the metrics to show first: of several averages of the same, the one over the classes."""
+    return [name for name in names if not name.endswith(("_micro", "_weighted"))]
+
+
 def _metrics(metrics: Mapping[str, float]) -> str:
     """Return the first figure and the plain averages as tiles, and all of them on demand."""
-    first = {name: value for name, value in metrics.items() if not name.endswith(("_micro", "_weighted"))}
+    first = {name: metrics[name] for name in main_metrics(metrics)}
     every = render.table(("metric", "value"), list(metrics.items()))
     more = (
         f"<details><summary>All {len(metrics)} figures</summary>{every}</details>" if len(first) < len(metrics) else ""

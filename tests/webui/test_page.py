@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from backend.rundir import RunDir
@@ -126,6 +127,20 @@ def test_a_run_finishes_though_the_web_server_is_killed_and_the_page_finds_it_ag
     expect(page.locator("#run")).to_contain_text(run.id)
     expect(page.locator("#run .tw-badge")).to_have_text("finished")
     expect(page.locator("#report")).to_contain_text("Result on the test rows")
+
+
+@pytest.mark.slow
+def test_a_run_is_stopped_and_resumed_by_hand(server: Any, page: Page, reviews: Callable[[int], Path]) -> None:
+    page.goto(server.url)
+    start_run(page, reviews(160))
+    badge = page.locator("#run .tw-badge")
+    expect(badge).to_have_text("training", timeout=2 * MINUTES)
+    page.locator("#stop").click()
+    expect(badge).to_have_text("stopped", timeout=2 * MINUTES)
+    stopped = one_run(server.workspace).status().step
+    page.locator("#resume").click()
+    expect(badge).to_have_text("finished", timeout=5 * MINUTES)
+    assert 0 < stopped < one_run(server.workspace).status().total_steps
 
 
 def test_a_setting_that_is_wrong_is_explained_and_nothing_starts(server: Any, page: Page) -> None:
