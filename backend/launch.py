@@ -24,6 +24,7 @@ from backend.spec import JobSpec
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
 STOP_SECONDS = 120.0  # for the step in progress and a checkpoint
+END_SECONDS = 20.0  # for processes that have nothing left to do
 POLL_SECONDS = 0.2
 
 
@@ -56,9 +57,12 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
     Raises UserError if the job cannot run with so many processes, or if the run is at work already.
     """
     check(run.job, ranks)
+    if run.report_file.is_file():
+        raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
     status = run.status()
     if not status.ended and status.owner != Owner.me():
         raise UserError(f"{run.path}: is {status.state} already, by process {status.owner.pid} on {status.owner.host}")
+    _await_end(run)
     with run.writing():
         run.stop_file.unlink(missing_ok=True)
         run.write_status(Status(state="queued", owner=Owner.me(), ranks=ranks, started=time.time(), step=status.step))
@@ -72,8 +76,23 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # This process may end as soon as this returns, and a queued run whose owner is gone would look failed.
+    while run.stored_status().owner == Owner.me():
+        if (code := supervisor.poll()) is not None:
+            run.write_status(run.stored_status().model_copy(update=_outcome(run, code)))
+            break
+        time.sleep(POLL_SECONDS / 4)
     # Its end is taken note of, so that it does not stay in the process table.
     threading.Thread(target=supervisor.wait, daemon=True).start()
+
+
+def _await_end(run: RunDir) -> None:
+    """Wait for the processes of an earlier session, which end a moment after they have said so."""
+    latest = time.monotonic() + END_SECONDS
+    while (supervisor := run.stored_status().supervisor) and not supervisor.is_gone():
+        if time.monotonic() > latest:
+            raise UserError(f"{run.path}: process {supervisor.pid} is still ending its last session; try again later")
+        time.sleep(POLL_SECONDS / 4)
 
 
 def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:
