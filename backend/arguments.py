@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 from pydantic import Field, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
+from backend.deepspeed_config import names
 from backend.errors import UserError
 from backend.rundir import RunDir, read_raw_job
 from backend.sources import absolute
-from backend.spec import JobSpec, parse_job
+from backend.spec import JobSpec, dotted_keys, parse_job
 
 WORKSPACE = Path("runs")
 
@@ -59,8 +62,8 @@ def _anchored(job: JobSpec) -> JobSpec:
     """Return the job with the paths of this folder made absolute."""
     places = {name: absolute(getattr(job.data, name)) for name in ("train", "validation", "test")}
     data = job.data.model_copy(update=places)
-    changes = {"data": data, "model": absolute(job.model), "deepspeed": absolute(job.deepspeed)}
-    return job.model_copy(update=changes)
+    deepspeed = job.deepspeed if job.deepspeed in names() else absolute(job.deepspeed)
+    return job.model_copy(update={"data": data, "model": absolute(job.model), "deepspeed": deepspeed})
 
 
 def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
@@ -77,8 +80,16 @@ def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
             cli_hide_none_type=True,
         )
     except (SettingsError, argparse.ArgumentError) as error:
-        raise UserError(f"{error}; `--help` lists the flags") from error
+        raise UserError(f"{error}; {_meant(str(error), flags)}`--help` lists the flags") from error
     return dict(source())
+
+
+def _meant(message: str, flags: type[BaseSettings]) -> str:
+    """Return which flags may be meant by those that a message calls unrecognized."""
+    unknown = re.findall(r"(?<= )--([\w.-]+)", message.partition("unrecognized arguments:")[2])
+    known = list(dotted_keys(flags))
+    close = [f"--{match}" for key in unknown for match in difflib.get_close_matches(key, known, n=1)]
+    return f"did you mean {' and '.join(close)}? " if close else ""
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

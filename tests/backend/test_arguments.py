@@ -76,6 +76,18 @@ def test_flags_change_the_settings_of_a_job_file_and_leave_the_others(tmp_path: 
     assert (arguments.job.schedule.epochs, arguments.job.schedule.batch_size) == (5.0, 8)
 
 
+def test_paths_are_those_of_the_folder_where_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine.csv", "mine.json", "zero2"):
+        (tmp_path / name).touch()
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    job = parse(["--model", "model", "--data.train", "mine.csv", "--deepspeed", "mine.json"]).job
+    found = [Path(name) for name in (job.model, job.data.train, job.deepspeed)]
+    assert found == [tmp_path / "model", tmp_path / "mine.csv", tmp_path / "mine.json"]
+    others = parse(["--model", "hub/model", "--data.train", "sample:movie-reviews", "--deepspeed", "zero2"]).job
+    assert (others.model, others.data.train, others.deepspeed) == ("hub/model", "sample:movie-reviews", "zero2")
+
+
 def test_the_flag_of_the_launcher_is_taken_and_means_nothing() -> None:
     assert parse(["--local_rank=1", *LEAST]) == parse(LEAST)
 
@@ -98,11 +110,23 @@ def test_to_resume_a_run_must_be_named(tmp_path: Path) -> None:
             parse([*argv, "--resume"])
 
 
-def test_a_misspelt_flag_is_named() -> None:
-    with pytest.raises(UserError, match=r"unrecognized arguments: --schedule.learning_rte 1.*--help"):
-        parse([*LEAST, "--schedule.learning_rte", "1"])
-    with pytest.raises(UserError, match=r"unrecognized arguments: --mod x"):  # no guessing at half a flag
-        parse([*LEAST, "--mod", "x"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--schedule.learning_rte", "1"],
+            "--schedule.learning_rte 1; did you mean --schedule.learning_rate? `--help` lists the flags",
+        ),
+        (["--learning_rate=1"], "--learning_rate=1; did you mean --schedule.learning_rate? `--help` lists the flags"),
+        (["--local-rank=1"], "--local-rank=1; did you mean --local_rank? `--help` lists the flags"),
+        (["--data.tra", "x"], "--data.tra x; did you mean --data.train? `--help` lists the flags"),  # no guess at half
+        (["extra"], "extra; `--help` lists the flags"),
+    ],
+)
+def test_an_unknown_flag_is_named_with_what_may_be_meant(flags: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse([*LEAST, *flags])
+    assert str(caught.value) == f"error parsing CLI: unrecognized arguments: {message}"
 
 
 def test_a_wrong_value_is_reported_as_in_a_job_file() -> None:
