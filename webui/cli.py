@@ -173,12 +173,12 @@ def ui(
 
 
 @app.command(epilog=_examples("tunewright demo"))
-def demo() -> None:
+def demo(workspace: Workspace = WORKSPACE) -> None:
     """Train, export, prove and answer on a built-in sample, in a few minutes."""
     from export.demo import main as run_demo
 
     with _user_errors():
-        run_demo()
+        run_demo(workspace)
 
 
 def _existing(name: Path, workspace: Path) -> Path:
