@@ -122,6 +122,22 @@ def test_a_training_process_that_is_killed_ends_the_run_as_failed(new_run: NewRu
     assert "was killed by signal 9; was it out of memory?" in status.message
 
 
+def test_a_rank_that_is_killed_takes_the_others_and_the_launcher_with_it(new_run: NewRun) -> None:
+    run = new_run(ENDLESS)
+    launch.start(run, ranks=2)
+    assert training(run).ranks == 2
+    ranks = [process for process in children(run) if process.environ().get("RANK") == "1"]
+    ranks[0].send_signal(signal.SIGKILL)
+    status = ended(run)
+    assert status.state == "failed"
+    assert status.message
+    assert status.supervisor is not None
+    end = time.monotonic() + 60
+    while not status.supervisor.is_gone() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not children(run)
+
+
 def test_a_run_at_work_is_not_started_again_and_its_end_takes_all_processes(new_run: NewRun) -> None:
     run = new_run(ENDLESS)
     launch.start(run)
