@@ -60,7 +60,7 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
     if run.report_file.is_file():
         raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
     status = run.status()
-    if not status.ended and status.owner != Owner.me():
+    if not status.ended and status.started:  # a run that was only just made has not been started
         raise UserError(f"{run.path}: is {status.state} already, by process {status.owner.pid} on {status.owner.host}")
     _await_end(run)
     with run.writing():

@@ -21,8 +21,15 @@ from backend.spec import JobSpec
 from backend.tokenizer import Tokenizer
 
 
+def _quiet() -> None:
+    """Silence transformers' reports: it takes every new head for amiss, and draws a bar for every load."""
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def load_tokenizer(job: JobSpec) -> PreTrainedTokenizerFast:
     """Load the tokenizer of the job's model. Raises UserError if it is not there or has no fast form."""
+    _quiet()
     source = model_source(job.model)
     try:
         loaded = AutoTokenizer.from_pretrained(source, revision=job.revision, trust_remote_code=False)
@@ -91,6 +98,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
 
 def load_saved(folder: Path, task: Task) -> PreTrainedModel:
     """Load a model that `save_model` wrote, ready to answer."""
+    _quiet()
     auto = getattr(transformers, task.auto_model)
     model: PreTrainedModel = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.requires_grad_(False)

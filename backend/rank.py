@@ -27,10 +27,7 @@ def is_main() -> bool:
 def connect() -> Connection:
     """Join the other ranks if a launcher started this process, take a device, and share the cores out fairly."""
     import torch
-    import transformers
 
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it reports every new head as amiss
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))

@@ -65,7 +65,7 @@ class Status(Options):
     precision: str = ""
     device: str = ""
     seconds_left: float | None = None
-    started: float = 0.0  # seconds since the epoch, of this process's work on the run
+    started: float = 0.0  # seconds since the epoch, of the latest work on the run; 0: never
     updated: float = 0.0
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from backend import __version__
 from backend.data.prepared import load_prepared
 from backend.errors import UserError
 from backend.rundir import RunDir
@@ -86,7 +87,7 @@ def _manifest(run: RunDir, precision: str, settings: dict[str, str | bool], proo
     engine = OnnxEngine(folder / MODEL)
     opsets = {entry.domain: entry.version for entry in onnx.load(folder / MODEL, load_external_data=False).opset_import}
     return Manifest(
-        tunewright=importlib.metadata.version("tunewright"),
+        tunewright=__version__,
         run=run.id,
         task=run.job.task,
         labels=load_prepared(run.data).labels,
