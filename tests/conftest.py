@@ -64,7 +64,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a CSV of 61 texts of 1 to 20 words whose label is a word in them."""
     path = tmp_path_factory.mktemp("tiny-data") / "reviews.csv"
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - no secret
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
