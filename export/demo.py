@@ -49,7 +49,7 @@ def job() -> JobSpec:
             "model": SAMPLE_MODEL,
             "data": {"train": "sample:movie-reviews", "test_fraction": 0.2},
             "task": {"name": "text-classification", "max_length": 128},
-            "schedule": {"epochs": 2, "accumulation_steps": 2, "learning_rate": 1e-4, "evaluate_every": 54},
+            "schedule": {"epochs": 1, "accumulation_steps": 2, "learning_rate": 1e-4, "evaluate_every": 35},
             "precision": "bf16",
             "deepspeed": "zero2",
         }

@@ -19,6 +19,7 @@ import gradio as gr
 
 from webui import export_tab, predict_tab, runs_tab, train_tab
 from webui.shared import QUIET, Shared
+from webui.visitors import LOOPBACK
 
 WORKSPACE = Path("runs")
 HOST, PORT = "127.0.0.1", 7860
@@ -70,14 +71,14 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build_app(workspace: Path) -> gr.Blocks:
+def build_app(workspace: Path, *, open_to_others: bool = False) -> gr.Blocks:
     """Return the page over a workspace, the folder of the runs."""
     workspace = workspace.resolve()
     with gr.Blocks(title="tunewright", analytics_enabled=False, delete_cache=(3600, 86400)) as drawn:
         gr.HTML(BRAND, js_on_load=None)
         run, asked = gr.Textbox(visible=False), gr.Textbox(visible=False)
         with gr.Tabs(selected="train") as tabs:
-            shared = Shared(workspace, tabs, run)
+            shared = Shared(workspace, tabs, run, open_to_others)
             with gr.Tab("Train", id="train") as train:
                 train_tab.build(shared)
             with gr.Tab("Runs", id="runs") as runs:
@@ -107,7 +108,7 @@ def main(host: str = "", port: int = PORT, workspace: Path = WORKSPACE, upload_l
     """Serve the page until it is interrupted."""
     host = host or ("0.0.0.0" if "SPACE_ID" in os.environ else HOST)  # noqa: S104 - a Space is reached from outside
     workspace.mkdir(parents=True, exist_ok=True)
-    build_app(workspace).launch(
+    build_app(workspace, open_to_others=host not in LOOPBACK).launch(
         server_name=host,
         server_port=port,
         share=False,

@@ -30,6 +30,7 @@ class Shared:
     workspace: Path
     tabs: gr.Tabs
     run: gr.Textbox
+    open_to_others: bool = False
 
 
 def keep_upload(workspace: Path, uploaded: Path) -> Path:

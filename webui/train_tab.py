@@ -21,6 +21,7 @@ from webui import render, run_view
 from webui.command_line import command_line
 from webui.form import Form
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared, keep_upload
+from webui.visitors import refuse_paths_of_the_machine
 
 SOURCE = "data.train"
 DATA_FIELDS = ("task", "data.columns")
@@ -101,7 +102,10 @@ class TrainTab:
 
     def job(self, *answers: Any) -> JobSpec:
         """Return the job that the form means. Raises UserError with all that is wrong."""
-        return parse_job(self._form.collect(*answers))
+        job = parse_job(self._form.collect(*answers))
+        if self._shared.open_to_others:
+            refuse_paths_of_the_machine(job, self._shared.workspace)
+        return job
 
     def take_upload(self, uploaded: str) -> str:
         """Keep an uploaded file in the workspace and return where it is."""
