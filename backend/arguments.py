@@ -45,7 +45,7 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     own = {name: given.pop(name, field.default) for name, field in _Own.model_fields.items()}
     file = Path(own["job"]) if own["job"] else None
     raw = read_raw_job(file) if file else {}
-    job = _anchored(parse_job(_merged(raw, given)))
+    job = parse_job(_merged(raw, given))
     run = file.parent if file and RunDir(file.parent).is_run and file.name == "job.json" else None
     resume = str(own["resume"]).lower() == "true"
     if run and given:
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
         )
     if resume and not run:
         raise UserError("--resume needs --job DIR/job.json with the directory of the run to go on with")
-    return Arguments(job, run, Path(own["workspace"]), resume)
+    return Arguments(job if run else _anchored(job), run, Path(own["workspace"]), resume)
 
 
 def _anchored(job: JobSpec) -> JobSpec:

@@ -188,6 +188,12 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
     elif isinstance(error, UserError):
         log.error("%s", error)
         ended = {"state": "failed", "message": str(error)}
+    elif status.ranks > 1 and "Connection closed by peer" in str(error):  # the words of gloo
+        log.error("%s", "".join(traceback.format_exception(error)))
+        ended = {
+            "state": "failed",
+            "message": "another process of the run has ended (killed, or out of memory); resume",
+        }
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{type(error).__name__}: {error} (the traceback is in train.log)"}
