@@ -17,7 +17,10 @@ def main() -> None:
     """Measure and print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few rows and one turn each")
-    if parser.parse_args().quick:
+    parser.add_argument("--turns", type=int, default=training.TURNS, help="turns of every contestant in training")
+    arguments = parser.parse_args()
+    training.TURNS = arguments.turns
+    if arguments.quick:
         training.TURNS, training.ROWS = 1, 160
         inference.TURNS, inference.SHAPES = 1, [(1, 16), (8, 64)]
     console = Console()
