@@ -20,7 +20,7 @@ from backend.spec import JobSpec, parse_job
 from export.bundle import export_run
 from export.manifest import read_manifest
 from export.runtime import OnnxPredictor
-from export.speed import rows_per_second
+from export.speed import Answered, answer
 
 RANKS = 2
 PRECISIONS = ("fp32", "int8")
@@ -31,14 +31,13 @@ SENTENCES = (
 )
 
 
-class Exported(NamedTuple):
-    """A bundle of the demo and how it did."""
+class Line(NamedTuple):
+    """A line of the table: one form of the model, and how it did on the test rows."""
 
-    accuracy: float  # on the test rows
-    f1_macro: float
-    difference: float  # of a logit to torch's, at most
-    bytes: int
-    rows_per_second: float
+    name: str
+    answered: Answered
+    difference: float  # of a logit to torch's on the validation rows, at most
+    size: int  # bytes
 
 
 def job() -> JobSpec:
@@ -69,60 +68,62 @@ def main(workspace: Path = WORKSPACE) -> None:
         raise UserError(f"the demo was stopped; go on with: tunewright train --job {run.job_file} --resume")
     trained = time.monotonic() - began
     console.print("2/3 exporting to ONNX, and proving the files against torch")
-    exported = {precision: _export(run, precision, console) for precision in PRECISIONS}
-    console.print("3/3 measuring speed, torch and int8 one after the other")
-    rows = _test_rows(run)
+    bundles = {precision: _export(run, precision, console) for precision in PRECISIONS}
+    console.print("3/3 answering the test rows with torch and ONNX, one after the other")
+    test = Split.open(run.data, "test")
+    rows = test.rows(range(len(test)))
     with console.status("answering the test rows"):
-        torch_speed = rows_per_second(run.path, rows)
-    _show(run, exported, torch_speed, trained, console)
+        lines = _lines(run, bundles, rows)
+    console.print(_table(run, lines, rows, trained))
     _show_answers(run, console)
     console.print(f"\nall of it took {time.monotonic() - began:.0f} s")
     _show_next(run, console)
 
 
-def _export(run: RunDir, precision: str, console: Console) -> Exported:
+def _export(run: RunDir, precision: str, console: Console) -> Path:
     with console.status(f"{precision}: exporting") as status:
-        bundle = export_run(run.path, precision, report=lambda said: status.update(f"{precision}: {said}"))
-        status.update(f"{precision}: answering the test rows")
-        predictor = OnnxPredictor(bundle)
-        rows = _test_rows(run)
-        score = predictor.task.score(predictor.predict(rows), rows, predictor.labels).metrics
-        manifest = read_manifest(bundle)
-        speed = rows_per_second(bundle, rows)
-    size = sum(file.bytes for file in manifest.files.values())
-    difference = manifest.proof.figures[precision].difference
-    return Exported(score["accuracy"], score["f1_macro"], difference, size, speed)
+        return export_run(run.path, precision, report=lambda said: status.update(f"{precision}: {said}"))
 
 
-def _test_rows(run: RunDir) -> list[dict[str, Any]]:
-    test = Split.open(run.data, "test")
-    return test.rows(range(len(test)))
-
-
-def _show(run: RunDir, exported: dict[str, Exported], torch_speed: float, trained: float, console: Console) -> None:
-    report = run.report() or {}
-    metrics = report["test"]["metrics"]
-    counts = report["data"]["counts"]
+def _lines(run: RunDir, bundles: dict[str, Path], rows: list[dict[str, Any]]) -> list[Line]:
     weights = (run.model / "model.safetensors").stat().st_size
-    title = f"{report['steps']} steps on {counts['train']} rows in {trained:.0f} s; tested on {counts['test']} rows"
-    table = Table(title=title)
+    lines = [Line("torch fp32", answer(run.path, rows), 0.0, weights)]
+    for precision, bundle in bundles.items():
+        manifest = read_manifest(bundle)
+        size = sum(file.bytes for file in manifest.files.values())
+        difference = manifest.proof.figures[precision].difference
+        lines.append(Line(f"ONNX {precision}", answer(bundle, rows), difference, size))
+    return lines
+
+
+def _table(run: RunDir, lines: list[Line], rows: list[dict[str, Any]], trained: float) -> Table:
+    predictor = OnnxPredictor(run.export / PRECISIONS[-1])
+    steps = run.status().step
+    table = Table(title=f"{steps} steps in {trained:.0f} s on {RANKS} processes; tested on {len(rows)} rows")
     table.add_column("model")
     for heading in ("accuracy", "macro F1", "largest logit difference", "MB", "texts/s", "speed"):
         table.add_column(heading, justify="right")
-    rows = {"torch fp32": Exported(metrics["accuracy"], metrics["f1_macro"], 0.0, weights, torch_speed)}
-    rows |= {f"ONNX {precision}": figures for precision, figures in exported.items()}
-    for name, it in rows.items():
-        figures = (f"{it.accuracy:.4f}", f"{it.f1_macro:.4f}", f"{it.difference:.2g}", f"{it.bytes / 1e6:.1f}")
-        table.add_row(name, *figures, f"{it.rows_per_second:.0f}", f"{it.rows_per_second / torch_speed:.2f}x")
-    console.print(table)
+    for line in lines:
+        metrics = predictor.task.score(line.answered.predictions, rows, predictor.labels).metrics
+        pace = line.answered.rows_per_second
+        table.add_row(
+            line.name,
+            f"{metrics['accuracy']:.4f}",
+            f"{metrics['f1_macro']:.4f}",
+            f"{line.difference:.2g}",
+            f"{line.size / 1e6:.1f}",
+            f"{pace:.0f}",
+            f"{pace / lines[0].answered.rows_per_second:.2f}x",
+        )
+    return table
 
 
 def _show_answers(run: RunDir, console: Console) -> None:
     predictor = OnnxPredictor(run.export / "int8")
     table = Table("text", "answer of the int8 model", "probability")
     rows = [{"text": text} for text in SENTENCES]
-    for row, answer in zip(rows, predictor.predict(rows), strict=True):
-        table.add_row(row["text"], answer["label"], f"{max(answer['scores'].values()):.2f}")
+    for row, found in zip(rows, predictor.predict(rows), strict=True):
+        table.add_row(row["text"], found["label"], f"{max(found['scores'].values()):.2f}")
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""How fast a model answers, measured in a process of its own: the thread pools of two engines disturb each other."""
+"""What a model answers and how fast, in a process of its own: the thread pools of two engines disturb each other."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from backend.interfaces import Prediction
 from export.interfaces import Predictor
 from export.manifest import NAME
 from export.runtime import OnnxPredictor
@@ -17,8 +18,15 @@ from export.runtime import OnnxPredictor
 ROUNDS = 3
 
 
-def rows_per_second(model: Path, rows: Sequence[dict[str, Any]]) -> float:
-    """Return how many rows a run (with torch) or a bundle (with onnxruntime) answers in a second on this machine."""
+class Answered(NamedTuple):
+    """The answers of a model, and its pace."""
+
+    predictions: list[Prediction]
+    rows_per_second: float
+
+
+def answer(model: Path, rows: Sequence[dict[str, Any]]) -> Answered:
+    """Return what a run (with torch) or a bundle (with onnxruntime) answers, and how many rows a second."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(_measure, model, rows).result()
@@ -32,12 +40,12 @@ def _predictor(model: Path) -> Predictor:
     return TorchPredictor(model)
 
 
-def _measure(model: Path, rows: Sequence[dict[str, Any]]) -> float:
+def _measure(model: Path, rows: Sequence[dict[str, Any]]) -> Answered:
     predictor = _predictor(model)
-    predictor.predict(rows[:8])
+    predictions = predictor.predict(rows)
     seconds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         predictor.predict(rows)
         seconds.append(time.perf_counter() - began)
-    return len(rows) / statistics.median(seconds)
+    return Answered(predictions, len(rows) / statistics.median(seconds))

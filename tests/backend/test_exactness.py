@@ -180,3 +180,16 @@ def assert_plain_transformers_loads(run: RunDir) -> None:
     assert not info["unexpected_keys"]
     assert model.config.id2label == {0: "negative", 1: "positive"}
     assert model.bert.encoder.layer[0].attention.self.query.weight.shape == (32, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["zero2_offload", "zero3_offload"])
+def test_offload_to_the_cpu_makes_the_same_updates(
+    reference: RunDir, tiny_model: Path, tiny_data: Path, tmp_path: Path, config: str
+) -> None:
+    jobs = {config: flags(tiny_model, tiny_data, tmp_path / config, deepspeed=config)}
+    train_all(tmp_path, 2, jobs)
+    for one, other in zip(steps(reference), steps(the_run(tmp_path / config)), strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
+    assert_plain_transformers_loads(the_run(tmp_path / config))
