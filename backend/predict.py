@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from backend.data.batching import by_length, pad
+from backend.answering import Predictor
+from backend.data.batching import Batch
 from backend.errors import UserError
-from backend.interfaces import Outputs, Prediction, Row
+from backend.interfaces import Outputs, Task
 from backend.model import load_saved, saved_labels
 from backend.rundir import RunDir
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 
-BATCH_SIZE = 32
+
+class TorchEngine:
+    """A saved model on the best device: padded batch in, named outputs out."""
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.model = load_saved(folder, task)
+        self._outputs = task.outputs
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self._device)  # type: ignore[arg-type]
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Answer one batch."""
+        inputs = {name: torch.from_numpy(array).to(self._device) for name, array in batch.items()}
+        with torch.inference_mode():
+            outputs = self.model(**inputs)
+        return {name: outputs[name].float().cpu().numpy() for name in self._outputs}
 
 
-class TorchPredictor:
+class TorchPredictor(Predictor):
     """The model of a finished run."""
 
     def __init__(self, run_path: Path) -> None:
         run = RunDir.open(run_path)
         if not (run.model / "config.json").is_file():
             raise UserError(f"{run.path}: has no model yet (it is {run.status().state}); wait until it has finished")
-        job = run.job
-        self.task = TASKS[job.task.name]
-        self._options = job.task
-        self._model = load_saved(run.model, self.task)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device)  # type: ignore[arg-type]
-        self.labels = saved_labels(self._model.config)
-        self._tokenizer = Tokenizer.load(run.model)
-
-    def outputs(self, rows: Sequence[Row]) -> Outputs:
-        """Return the model's outputs, in the order of the rows."""
-        features = self.task.encode(rows, self._tokenizer, self._options, self.labels)
-        for feature in features:
-            for target in self.task.targets:
-                feature.pop(target, None)
-        parts, order = [], []
-        for batch in by_length([len(feature["input_ids"]) for feature in features], BATCH_SIZE):
-            arrays = pad([features[row] for row in batch], self._tokenizer.pad_id)
-            inputs = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
-            with torch.inference_mode():
-                outputs = self._model(**inputs)
-            parts.append({name: outputs[name].float().cpu().numpy() for name in self.task.outputs})
-            order += batch
-        back = np.argsort(order)
-        return {name: np.concatenate([part[name] for part in parts])[back] for name in self.task.outputs}
-
-    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Return an answer for every row."""
-        return self.task.decode(self.outputs(rows), rows, self.labels) if rows else []
+        task = TASKS[run.job.task.name]
+        engine = TorchEngine(run.model, task)
+        labels = saved_labels(engine.model.config)
+        super().__init__(task, run.job.task, labels, Tokenizer.load(run.model), engine)

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.data.batching import pad
+from backend.data.batching import Answer, Arrays, Batch, pad, run_batches
 from backend.data.prepared import Split, load_prepared
 from backend.errors import UserError
 from backend.interfaces import Features, Outputs, Row, Task
 from backend.rundir import RunDir
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
-from export.batches import Arrays, run_batches
-from export.interfaces import Batch, Engine, Quantizer
+from export.interfaces import Quantizer
 from export.manifest import Figures, Proof
 from export.to_onnx import input_names, load_model
 
@@ -68,7 +67,7 @@ class Answers:
     outputs: Arrays
 
     @classmethod
-    def of(cls, engine: Engine, evidence: Evidence) -> Answers:
+    def of(cls, engine: Answer, evidence: Evidence) -> Answers:
         """Run every batch of the proof, then every row."""
         shaped = []
         for rows in evidence.batches():

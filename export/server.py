@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from backend.answering import Predictor
 from backend.errors import MAX_FAULTS, DataError, UserError
 from backend.interfaces import Options
 from backend.tasks import TASKS
-from export.interfaces import Predictor
 
 MAX_ROWS = 1024
 MAX_BYTES = 8_000_000

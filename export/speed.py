@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from backend.answering import Predictor
 from backend.interfaces import Prediction
-from export.interfaces import Predictor
 from export.manifest import NAME
 from export.runtime import OnnxPredictor
 

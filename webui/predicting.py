@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backend.answering import Predictor
 from backend.data.collecting import read_inputs
 from backend.data.opening import open_file
 from backend.data.reading import Record
@@ -15,7 +16,6 @@ from backend.errors import UserError
 from backend.interfaces import Prediction
 from backend.rundir import RunDir
 from backend.tasks import TASKS
-from export.interfaces import Predictor
 from export.manifest import NAME as MANIFEST
 from export.manifest import read_manifest
 
