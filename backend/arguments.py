@@ -80,7 +80,8 @@ def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
             cli_hide_none_type=True,
         )
     except (SettingsError, argparse.ArgumentError) as error:
-        raise UserError(f"{error}; {_meant(str(error), flags)}`--help` lists the flags") from error
+        message = str(error).removeprefix("error parsing CLI: ")
+        raise UserError(f"{message}; {_meant(str(error), flags)}`--help` lists the flags") from error
     return dict(source())
 
 

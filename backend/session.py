@@ -206,7 +206,9 @@ def _log_to(run: RunDir, stack: ExitStack) -> None:
     log.propagate = False
     file = logging.FileHandler(run.log_file, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for handler in (file, logging.StreamHandler()):
+    terminal = logging.StreamHandler()
+    terminal.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends the process prints itself
+    for handler in (file, terminal):
         log.addHandler(handler)
         stack.callback(log.removeHandler, handler)
     stack.callback(file.close)

@@ -67,7 +67,9 @@ def steps_made(workspace: Path) -> int:
     return max((record["step"] for record in run.metrics()), default=0) if run else 0
 
 
-@pytest.mark.parametrize(("ranks", "config"), [(1, "none"), (2, "zero2"), (2, "zero3")])
+@pytest.mark.parametrize(
+    ("ranks", "config"), [(1, "none"), (2, "zero2"), pytest.param(2, "zero3", marks=pytest.mark.slow)]
+)
 def test_a_killed_and_resumed_run_ends_with_the_same_bits(
     model_with_dropout: Path, tiny_data: Path, tmp_path: Path, ranks: int, config: str
 ) -> None:
