@@ -126,7 +126,7 @@ def test_to_resume_a_run_must_be_named(tmp_path: Path) -> None:
 def test_an_unknown_flag_is_named_with_what_may_be_meant(flags: list[str], message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse([*LEAST, *flags])
-    assert str(caught.value) == f"error parsing CLI: unrecognized arguments: {message}"
+    assert str(caught.value) == f"unrecognized arguments: {message}"
 
 
 def test_a_wrong_value_is_reported_as_in_a_job_file() -> None:
