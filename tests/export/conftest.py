@@ -34,7 +34,13 @@ ARCHITECTURES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
     ),
     "distilbert": lambda: transformers.DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64, vocab_size=80),
     "roberta": lambda: transformers.RobertaConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=80, pad_token_id=0
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        vocab_size=80,
+        pad_token_id=0,
+        type_vocab_size=1,  # as in every published RoBERTa
     ),
     "modernbert": lambda: transformers.ModernBertConfig(
         hidden_size=32,
