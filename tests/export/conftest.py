@@ -40,7 +40,7 @@ ARCHITECTURES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
         intermediate_size=64,
         vocab_size=80,
         pad_token_id=0,
-        type_vocab_size=1,  # as in every published RoBERTa
+        type_vocab_size=1,  # as in roberta-base
     ),
     "modernbert": lambda: transformers.ModernBertConfig(
         hidden_size=32,
