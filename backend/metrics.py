@@ -21,6 +21,7 @@ class InMemoryMetric(evaluate.Metric):  # type: ignore[misc] # evaluate ships no
     """
 
     summary: ClassVar[str]
+    value: ClassVar[Any] = datasets.Value("string")  # what a prediction is, and a reference
 
     def __init__(self, config_name: str | None = None, **settings: Any) -> None:
         super().__init__(config_name, **{**settings, "keep_in_memory": True})
@@ -32,9 +33,7 @@ class InMemoryMetric(evaluate.Metric):  # type: ignore[misc] # evaluate ships no
         return evaluate.MetricInfo(
             description=self.summary,
             citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
+            features=datasets.Features({"predictions": self.value, "references": self.value}),
         )
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import math
+from typing import cast
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
 from backend.errors import UserError
+from backend.interfaces import Context
 from backend.tasks.text_classification import TextClassification
 from backend.tokenizer import Tokenizer
 
@@ -22,10 +25,15 @@ def rows(*labels: object) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    words = ["[PAD]", "[UNK]", "a", "good", "film"]
+    words = ["[PAD]", "[UNK]", "a", "good", "film", "[SEP]"]
     fast = FastTokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, words[1]))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    return Tokenizer(fast, 0, ("input_ids", "attention_mask"))
+    fast.post_processor = processors.TemplateProcessing(pair="$A:0 [SEP]:0 $B:1", special_tokens=[("[SEP]", 5)])
+    return Tokenizer(fast, {"pad_token": "[PAD]"})
+
+
+def context(tokenizer: Tokenizer | None = None, columns: tuple[str, ...] = ("text", "label")) -> Context:
+    return Context(OPTIONS, LABELS, columns, cast(Tokenizer, tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +96,8 @@ def test_short_labels_are_never_taken_for_misspellings(rare: str, frequent: str)
     [
         ({"text": "fine", "label": "positive"}, []),
         ({"text": "fine", "label": " positive "}, []),
-        ({"text": "fine"}, []),
-        ({"text": "  "}, [("text", "is empty; give it a text or remove the row")]),
-        ({"text": None}, [("text", "is empty; give it a text or remove the row")]),
+        ({"text": "  ", "label": "positive"}, [("text", "is empty; give it a text or remove the row")]),
+        ({"text": None, "label": "positive"}, [("text", "is empty; give it a text or remove the row")]),
         (
             {"text": "fine", "label": None},
             [("label", "is empty; give it one of negative, positive, or remove the row")],
@@ -109,39 +116,74 @@ def test_faults_say_what_to_do(row: dict[str, object], expected: list[tuple[str,
     assert list(TASK.faults(row, LABELS, OPTIONS)) == expected
 
 
+def test_a_second_text_is_needed_in_every_row_if_one_has_it() -> None:
+    options = TASK.settle([{"text": "a", "text_pair": None}, {"text": "a", "text_pair": "b"}], OPTIONS)
+
+    assert options.pairs
+    assert list(TASK.faults({"text": "a", "text_pair": None, "label": "positive"}, LABELS, options)) == [
+        ("text_pair", "is empty; give every row a second text, or leave out the column")
+    ]
+    assert list(TASK.faults({"text": "a", "text_pair": "b", "label": "positive"}, LABELS, options)) == []
+
+
+def test_a_column_of_second_texts_that_are_all_empty_is_refused() -> None:
+    found = [{"text": "a", "text_pair": " ", "label": "positive"}]
+
+    assert [column for column, _ in TASK.faults(found[0], LABELS, TASK.settle(found, OPTIONS))] == ["text_pair"]
+
+
+def test_rows_without_a_second_text_settle_for_single_texts() -> None:
+    assert not TASK.settle([{"text": "a", "text_pair": None}], OPTIONS).pairs
+
+
 def test_rows_are_encoded_with_the_number_of_their_class(tokenizer: Tokenizer) -> None:
-    features = TASK.encode(
-        [{"text": "a good film", "label": "positive"}, {"text": "film", "label": " negative"}],
-        tokenizer,
-        OPTIONS,
-        LABELS,
+    windows = TASK.encode(
+        [{"text": "a good film", "label": "positive"}, {"text": "film", "label": " negative"}], context(tokenizer)
     )
 
-    assert features == [
-        {"input_ids": [2, 3, 4], "attention_mask": [1, 1, 1], "labels": [1]},
-        {"input_ids": [4], "attention_mask": [1], "labels": [0]},
+    assert windows == [
+        [{"input_ids": [2, 3, 4], "attention_mask": [1, 1, 1], "token_type_ids": [0, 0, 0], "labels": [1]}],
+        [{"input_ids": [4], "attention_mask": [1], "token_type_ids": [0], "labels": [0]}],
     ]
-    assert [TASK.target_count(feature) for feature in features] == [1, 1]
+    assert [TASK.target_count(window[0]) for window in windows] == [1, 1]
 
 
-def test_rows_without_labels_have_no_targets(tokenizer: Tokenizer) -> None:
-    (features,) = TASK.encode([{"text": "film"}], tokenizer, OPTIONS, LABELS)
+def test_a_pair_is_encoded_as_one_with_its_second_text_of_another_type(tokenizer: Tokenizer) -> None:
+    row = {"text": "a film", "text_pair": "good", "label": "positive"}
 
-    assert set(features) == {"input_ids", "attention_mask"}
+    ((features,),) = TASK.encode([row], context(tokenizer, ("text", "text_pair", "label")))
+
+    assert features["input_ids"] == [2, 4, 5, 3]
+    assert features["token_type_ids"] == [0, 0, 0, 1]
+
+
+def test_of_a_pair_the_longer_text_is_cut(tokenizer: Tokenizer) -> None:
+    given = context(tokenizer, ("text", "text_pair"))._replace(options=TextClassification.Options(max_length=4))
+
+    ((features,),) = TASK.encode([{"text": "a", "text_pair": "good film good film"}], given)
+
+    assert features["input_ids"] == [2, 5, 3, 4]
+
+
+@pytest.mark.parametrize("row", [{"text": "film"}, {"text": "film", "label": None}])
+def test_rows_without_labels_have_no_targets(row: dict[str, object], tokenizer: Tokenizer) -> None:
+    ((features,),) = TASK.encode([row], context(tokenizer))
+
+    assert set(features) == {"input_ids", "attention_mask", "token_type_ids"}
 
 
 def test_a_text_is_cut_at_its_longest_length(tokenizer: Tokenizer) -> None:
-    options = TextClassification.Options(max_length=4)
+    given = context(tokenizer)._replace(options=TextClassification.Options(max_length=4))
 
-    (features,) = TASK.encode([{"text": "a good film a good film"}], tokenizer, options, LABELS)
+    ((features,),) = TASK.encode([{"text": "a good film a good film"}], given)
 
     assert features["input_ids"] == [2, 3, 4, 2]
 
 
 def test_answers_have_the_probability_of_every_class_in_their_order() -> None:
-    logits = np.array([[0.0, math.log(3)], [1000.0, 0.0]], dtype=np.float32)
+    windows = np.array([[0.0, math.log(3)], [1000.0, 0.0]], dtype=np.float32)
 
-    first, second = TASK.decode({"logits": logits}, rows(None, None), LABELS)
+    first, second = (TASK.decode([TASK.read({}, {"logits": w}, context())], {}, context()) for w in windows)
 
     assert first["label"] == "positive"
     assert list(first["scores"].items()) == [
@@ -151,10 +193,22 @@ def test_answers_have_the_probability_of_every_class_in_their_order() -> None:
     assert second == {"label": "negative", "scores": {"negative": 1.0, "positive": 0.0}}
 
 
+def test_the_order_of_the_classes_changes_no_answer() -> None:
+    logits = {"a": 0.5, "b": 2.0, "c": -1.0}
+    answers = []
+    for labels in itertools.permutations(logits):
+        given = context()._replace(labels=labels)
+        part = TASK.read({}, {"logits": np.array([logits[label] for label in labels])}, given)
+        answers.append(TASK.decode([part], {}, given))
+
+    assert all(answer["label"] == "b" for answer in answers)
+    assert all(answer["scores"] == pytest.approx(answers[0]["scores"]) for answer in answers)
+
+
 def test_the_score_compares_answers_with_the_labels_of_the_rows() -> None:
     answers = [{"label": "positive"}, {"label": "positive"}, {"label": "negative"}, {"label": "negative"}]
 
-    report = TASK.score(answers, rows("positive", " negative", "negative", "negative"), LABELS)
+    report = TASK.score(answers, rows("positive", " negative", "negative", "negative"), context())
 
     assert report.metrics["accuracy"] == 0.75
     assert report.metrics[TASK.metric] == pytest.approx((2 / 3 + 4 / 5) / 2)
@@ -165,5 +219,8 @@ def test_a_split_keeps_the_share_of_every_class() -> None:
     assert [TASK.strata(row) for row in rows("a", " b", 1)] == ["a", "b", "1"]
 
 
-def test_a_prediction_needs_the_text_alone() -> None:
-    assert [column.name for column in TASK.inputs] == ["text"]
+@pytest.mark.parametrize(
+    ("columns", "needed"), [(("text", "label"), ["text"]), (("text", "text_pair", "label"), ["text", "text_pair"])]
+)
+def test_a_prediction_needs_the_texts_that_the_training_had(columns: tuple[str, ...], needed: list[str]) -> None:
+    assert [column.name for column in TASK.inputs(columns)] == needed
