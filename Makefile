@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ui check check-all bench format clean
+.PHONY: demo test ui check check-all data bench format clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunewright needs Python 3.10 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
@@ -24,8 +24,11 @@ ui: $(VENV)/.ready
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -m 'not slow'
 
-check-all: $(VENV)/.ready
+check-all: $(VENV)/.ready data
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest
+
+data: $(VENV)/.ready
+	$(BIN)/python tests/realdata/fetch.py
 
 bench: $(VENV)/.ready
 	$(BIN)/python tests/bench/run.py
