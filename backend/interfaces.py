@@ -1,16 +1,22 @@
 """The extension points: a task, a way to tune. A new one is one new file and one line in a table.
 
 Nothing here imports torch: the web page and the ONNX server read these classes too.
+
+What happens to the rows of a task:
+
+    file -> Layout.convert -> row -> encode -> windows -> pack -> model -> loss                          (training)
+                              row -> encode -> windows -> model -> read -> parts -> decode -> prediction  (answering)
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from backend.tokenizer import Tokenizer
 
@@ -18,12 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]  # one example: the name of a Column -> its value
-Features = dict[str, list[int]]  # one encoded example: model input or target -> ids
-Outputs = Mapping[str, np.ndarray[Any, Any]]  # model output -> array, rows first
+Features = dict[str, list[Any]]  # one encoded window: model input, target or extra -> numbers
+Outputs = Mapping[str, Array]  # model output -> array
+Part = Any  # what one window says: small, and made of plain Python values, for it travels between ranks
 Prediction = dict[str, Any]  # one answer, as JSON
 
 IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
+GENERATED = "generated"  # the output that holds the tokens of a generation, without what they go on from
 
 
 class Options(BaseModel):
@@ -33,11 +42,36 @@ class Options(BaseModel):
 
 
 class Column(Options):
-    """One column that a task reads from the user's data."""
+    """One column of a task's rows."""
 
     name: str
-    kind: Literal["text", "label"]
     description: str
+    kind: Literal["text", "json"] = "text"  # json: a list or an object; in a CSV file, the same as JSON
+    role: Literal["input", "target"] = "input"  # a target is what is to be learned; a prediction goes without
+    optional: bool = False
+
+
+class Unreadable(Exception):  # noqa: N818 - raised for a row, reported as a Fault
+    """A row that a layout cannot convert: which of its columns, and what is wrong with the likely fix."""
+
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(f"{column}: {problem}")
+        self.column = column
+        self.problem = problem
+
+
+def as_is(values: Row) -> Row:
+    """Return the values of a file that has the task's own columns."""
+    return values
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One form in which people keep the examples of a task, known by its columns, and the way to the task's own."""
+
+    title: str  # what the page says was detected
+    columns: tuple[Column, ...]  # of the file
+    convert: Callable[[Row], Row] = as_is  # raises Unreadable
 
 
 class Table(Options):
@@ -55,16 +89,52 @@ class Report(Options):
     tables: tuple[Table, ...] = ()
 
 
+class Generation(Options):
+    """How a model writes: the names and meanings are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int = Field(64, ge=1, le=8192, description="Tokens of an answer at most.")
+    num_beams: int = Field(1, ge=1, le=32, description="Beams of the search; 1: greedy, or sampling.")
+    length_penalty: float = Field(1.0, description="Beam search: above 0 favours long answers, below 0 short ones.")
+    do_sample: bool = Field(False, description="Draw each token by its probability instead of taking the likeliest.")
+    temperature: float = Field(1.0, gt=0, description="Sampling: below 1 is bolder about likely tokens.")
+    top_k: int = Field(50, ge=0, description="Sampling: only among so many likeliest tokens; 0: all.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sampling: only among the likeliest that make up this share.")
+    repetition_penalty: float = Field(
+        1.0, gt=0, description="Above 1: tokens that stand there already are less likely."
+    )
+    no_repeat_ngram_size: int = Field(0, ge=0, description="Never write so many tokens in a row twice; 0: may.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampling.")
+
+
+class Context(NamedTuple):
+    """What a task knows beside the rows."""
+
+    options: Any  # the task's Options, settled
+    labels: tuple[str, ...]  # in the order of the model's outputs; empty for tasks without classes
+    columns: tuple[str, ...]  # those of the task that the training rows had
+    tokenizer: Tokenizer
+
+
 class Task(ABC):
-    """What a model learns: which columns it reads, how rows become tensors, and how outputs become answers."""
+    """What a model learns: which columns it reads, how rows become tensors, and how outputs become answers.
+
+    The architecture says how a model is asked, exported and served: an `encoder` answers in one pass, a `decoder`
+    writes on from its input, an `encoder-decoder` reads its input and then writes.
+    """
 
     title: ClassVar[str]
+    architecture: ClassVar[Literal["encoder", "decoder", "encoder-decoder"]] = "encoder"
     auto_model: ClassVar[str]  # name of the transformers class that loads the model
     columns: ClassVar[tuple[Column, ...]]
+    files: ClassVar[Mapping[str, str]] = {}  # extension ("/" for a folder) -> reader, where it is not the usual one
     outputs: ClassVar[tuple[str, ...]] = ("logits",)  # of the model, in the order of the ONNX graph
     targets: ClassVar[tuple[str, ...]] = ("labels",)  # keys of Features that the loss reads, not the model
-    metric: ClassVar[str]  # the metric that picks the best checkpoint; greater is better
-    view: ClassVar[Literal["scores"]] = "scores"  # how the page shows a Prediction
+    extras: ClassVar[tuple[str, ...]] = ()  # keys of Features that only `read` needs
+    reals: ClassVar[tuple[str, ...]] = ()  # keys of Features that hold real numbers; all others hold integers
+    metric: ClassVar[str]  # the metric that picks the best checkpoint
+    lower_is_better: ClassVar[bool] = False
+    max_drop: ClassVar[float] = 0.01  # how much worse an exported model may be: see `drop`
+    view: ClassVar[str] = "scores"  # how the page shows a Prediction: a key of webui's VIEWS
 
     class Options(Options):
         """The settings of a task; `name` is its key in TASKS."""
@@ -72,37 +142,102 @@ class Task(ABC):
         name: str
 
     @property
-    def inputs(self) -> tuple[Column, ...]:
-        """The columns that a prediction needs."""
-        return tuple(column for column in self.columns if column.kind != "label")
+    def layouts(self) -> tuple[Layout, ...]:
+        """The forms of data that are understood; the first whose columns a file has is taken."""
+        return (Layout(", ".join(column.name for column in self.columns), self.columns),)
 
-    @abstractmethod
+    def inputs(self, columns: Sequence[str]) -> tuple[Column, ...]:
+        """Return the columns that a prediction of a model must have that was trained with these columns."""
+        needed = (column for column in self.columns if column.role == "input")
+        return tuple(c for c in needed if not c.optional or (c.kind == "text" and c.name in columns))
+
+    def settle(self, rows: Sequence[Row], options: Any) -> Any:
+        """Return the options with everything decided that they leave to the training rows."""
+        return options
+
     def labels(self, rows: Sequence[Row], options: Any) -> tuple[str, ...]:
-        """Return the names of the classes, in the order of the model's outputs."""
+        """Return the names of the classes, in the order of the model's outputs; a task without classes has none."""
+        return ()
 
-    @abstractmethod
     def faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield (column name, what is wrong and the likely fix) for one row."""
+        """Yield (column name, what is wrong and the likely fix) for one training row."""
+        yield from self.input_faults(row)
+
+    def input_faults(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield (column name, what is wrong and the likely fix) for what a prediction reads of one row."""
+        for column in self.columns:
+            needed = column.role == "input" and column.kind == "text" and not column.optional
+            if needed and not str(row.get(column.name) or "").strip():
+                yield column.name, "is empty; give it a text or remove the row"
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, options: Any, labels: Sequence[str]) -> list[Features]:
-        """Turn rows into model inputs, and into targets where a row has them."""
+    def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
+        """Turn each row into one window or more: model inputs, and targets where the row has them."""
+
+    def pack(self, windows: Sequence[Features], context: Context) -> list[Features]:
+        """Join the windows of many training rows to fewer examples, or cut them; by default each is one."""
+        return list(windows)
+
+    def vary(self, features: Features, random: np.random.Generator, context: Context) -> Features:
+        """Return a training example as this pass sees it; the number of targets that count must stay the same."""
+        return features
 
     @abstractmethod
-    def decode(self, outputs: Outputs, rows: Sequence[Row], labels: Sequence[str]) -> list[Prediction]:
-        """Turn model outputs into answers. numpy only: the trainer, the page and the ONNX server share it."""
+    def read(self, features: Features, outputs: Outputs, context: Context) -> Part:
+        """Return what a window says. numpy only: the trainer, the page and the ONNX server share it.
+
+        `outputs` are those of one window; what is beyond its own length is padding.
+        """
 
     @abstractmethod
-    def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], labels: Sequence[str]) -> Report:
+    def decode(self, parts: Sequence[Part], row: Row, context: Context) -> Prediction:
+        """Turn what the windows of a row say into its answer."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Compare answers with the truth in the rows."""
+
+    def generation(self, options: Any, *, evaluating: bool) -> Generation | None:
+        """Return how the model writes its answer; None where the outputs of one pass are the answer."""
+        return None
+
+    def prompt(self, features: Features) -> Features:
+        """Return the model inputs from which an answer is written."""
+        return {key: value for key, value in features.items() if key not in (*self.targets, *self.extras)}
+
+    def drop(self, reference: float, value: float) -> float:
+        """Return how much worse a value of the metric is than a reference: a share of it where lower is better."""
+        return value / max(reference, 1e-12) - 1 if self.lower_is_better else reference - value
 
     def strata(self, row: Row) -> str:
         """Return the group whose share a split must keep; one group for all by default."""
         return ""
 
+    def tally(self, row: Row) -> Iterator[str]:
+        """Yield what the page counts of a training row, such as its class."""
+        if group := self.strata(row):
+            yield group
+
+    def stop_ids(self, context: Context) -> tuple[int, ...]:
+        """Return the tokens that end an answer."""
+        return context.tokenizer.stop_ids
+
+    def length(self, features: Features) -> int:
+        """Return how many tokens the model has to work through for an example."""
+        return len(features["input_ids"])
+
     def target_count(self, features: Features) -> int:
-        """Return how many targets of an encoded row count in the loss."""
+        """Return how many targets of an example count in the loss."""
         return sum(1 for key in self.targets for target in features[key] if target != IGNORED)
+
+    def model_class(self) -> Any:
+        """Return the class whose `from_pretrained` loads the model, from pretrained weights and from a saved run."""
+        import transformers
+
+        return getattr(transformers, self.auto_model)
+
+    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+        """Make a freshly loaded model ready to be trained. Raises UserError if it cannot do what the options ask."""
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
         """Return the cross entropy SUMMED over the targets that count; the loop divides by the global batch's count."""
@@ -110,7 +245,7 @@ class Task(ABC):
 
         logits = outputs["logits"].float()
         return functional.cross_entropy(
-            logits.view(-1, logits.shape[-1]),
+            logits.reshape(-1, logits.shape[-1]),
             targets["labels"].reshape(-1),
             ignore_index=IGNORED,
             label_smoothing=label_smoothing,

@@ -8,18 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from backend.checkpoints import Checkpoints, Progress
-from backend.data.batching import Array, by_length, pad
+from backend.data.batching import by_length, of_row, pad
 from backend.data.plan import deal, epoch_batches, share
-from backend.data.prepare import Split
+from backend.data.prepared import Split
 from backend.engine import Engine, Update
-from backend.interfaces import IGNORED, Features, Report, Task
+from backend.generation import generate
+from backend.interfaces import GENERATED, IGNORED, Array, Context, Features, Outputs, Part, Report, Task
 from backend.rng import load_rng, save_rng
 from backend.schedule import learning_rate, steps_per_epoch, total_steps
 from backend.spec import Schedule
+from backend.stepping import steps
 
 
 class Recorder(Protocol):
@@ -44,12 +47,11 @@ class Loop:
     """Everything that training needs, from the outside."""
 
     task: Task
-    labels: tuple[str, ...]
+    context: Context
     engine: Engine
     schedule: Schedule
     train: Split
     validation: Split
-    pad_id: int
     seed: int
     checkpoints: Checkpoints
     recorder: Recorder
@@ -111,7 +113,7 @@ class Loop:
         rate = learning_rate(schedule, self.progress.step, self.total_steps)
         loss_sum, update = 0.0, Update(0.0, skipped=True)
         for rows in share(batch, group.rank, group.ranks, schedule.accumulation_steps):
-            inputs, targets = self._tensors(self._features(rows, batch))
+            inputs, targets = self._tensors(self._varied(self._features(rows, batch), rows))
             loss = self.task.loss(self.engine.forward(inputs), targets, schedule.label_smoothing) / target_count
             self.engine.backward(loss)
             update = self.engine.step(rate) or update
@@ -135,15 +137,26 @@ class Loop:
         )
         return stop > 0
 
-    def _features(self, rows: Array, batch: Array) -> list[Features]:
-        """Return the rows of a part; an empty part gets a row without targets, for ranks must go in step."""
-        if len(rows):
-            return self.train.features([int(row) for row in rows])
+    def _features(self, examples: Array, batch: Array) -> list[Features]:
+        """Return the examples of a part; an empty part gets one without targets, for ranks must go in step."""
+        if len(examples):
+            return self.train.features([int(example) for example in examples])
         blank = self.train.features([int(batch[-1])])[0]
         return [{**blank, **{key: [IGNORED] * len(blank[key]) for key in self.task.targets}}]
 
+    def _varied(self, features: Sequence[Features], examples: Array) -> list[Features]:
+        """Return examples as this step sees them; chance depends on the step and the example, not on the layout."""
+        if not len(examples):
+            return list(features)
+        step, seed = self.progress.step, self.seed
+        return [
+            self.task.vary(one, np.random.default_rng([seed, step, int(example)]), self.context)
+            for one, example in zip(features, examples, strict=True)
+        ]
+
     def _tensors(self, features: Sequence[Features]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        arrays = pad(features, self.pad_id, self.task.targets)
+        kept = [{key: one[key] for key in one if key not in self.task.extras} for one in features]
+        arrays = pad(kept, self.context.tokenizer.pad_id, self.task.targets)
         tensors = {key: torch.from_numpy(array).to(self.engine.device) for key, array in arrays.items()}
         targets = {key: tensors.pop(key) for key in self.task.targets}
         return tensors, targets
@@ -152,7 +165,7 @@ class Loop:
         report, loss = self.evaluate(self.validation)
         metric = report.metrics[self.task.metric]
         best = self.progress.best_metric
-        better = best is None or metric > best
+        better = best is None or (metric < best if self.task.lower_is_better else metric > best)
         self.progress = self.progress.model_copy(
             update={"best_step": self.progress.step, "best_metric": metric, "stale": 0}
             if better
@@ -167,28 +180,49 @@ class Loop:
         self.engine.model.eval()
         group = self.engine.group
         batches = list(by_length(split.lengths.tolist(), self._evaluation_batch()))
-        answers: list[tuple[int, Any]] = []
+        parts: list[tuple[int, Part]] = []
         loss_sum = 0.0
         with torch.no_grad():
-            for rows, counts in deal(batches, group.rank, group.ranks):
-                inputs, targets = self._tensors(split.features(rows))
-                outputs = self.engine.forward(inputs)
+            for windows, counts in deal(batches, group.rank, group.ranks):
+                features = split.features(windows)
+                loss, outputs = self._answers(features)
                 if counts:
-                    loss_sum += self.task.loss(outputs, targets, 0.0).item()
-                    arrays = {name: outputs[name].float().cpu().numpy() for name in self.task.outputs}
-                    answers += zip(rows, self.task.decode(arrays, split.rows(rows), self.labels), strict=True)
-        report = self._scored(group.gather(answers), split)
+                    loss_sum += loss
+                    pairs = zip(features, outputs, strict=True)
+                    parts += zip(windows, (self.task.read(*pair, self.context) for pair in pairs), strict=True)
+        report = self._scored(group.gather(parts), split)
         self.engine.model.train()
         self.recorder.state("training", self.progress)
-        return report, group.sum([loss_sum])[0] / int(split.target_counts.sum())
+        return report, group.sum([loss_sum])[0] / max(1, int(split.target_counts.sum()))
 
-    def _scored(self, gathered: Sequence[Sequence[tuple[int, Any]]], split: Split) -> Report:
+    def _answers(self, features: Sequence[Features]) -> tuple[float, list[Outputs]]:
+        """Return the loss and the outputs of some windows, with what the model writes if the task wants it to."""
+        inputs, targets = self._tensors(features)
+        found = self.engine.forward(inputs)
+        loss = self.task.loss(found, targets, 0.0).item()
+        outputs = {name: found[name].float().cpu().numpy() for name in self.task.outputs}
+        said: list[Outputs] = [of_row(outputs, place) for place in range(len(features))]
+        settings = self.task.generation(self.context.options, evaluating=True)
+        if settings is not None:
+            tokenizer, group = self.context.tokenizer, self.engine.group
+            writer = steps(self.task.architecture, self.engine.model, tokenizer)
+            prompts = pad([self.task.prompt(one) for one in features], tokenizer.pad_id)
+            stops = self.task.stop_ids(self.context)
+            written = generate(writer, prompts, settings, stops, lambda mine: group.sum([mine])[0] > 0)
+            said = [{**one, GENERATED: np.asarray(tokens)} for one, tokens in zip(said, written, strict=True)]
+        return loss, said
+
+    def _scored(self, gathered: Sequence[Sequence[tuple[int, Part]]], split: Split) -> Report:
         group = self.engine.group
         report = None
         if group.rank == 0:
-            by_row = dict(answer for answers in gathered for answer in answers)
-            order = range(len(split))
-            report = self.task.score([by_row[row] for row in order], split.rows(order), self.labels)
+            of_window = dict(part for parts in gathered for part in parts)
+            parts: list[list[Part]] = [[] for _ in range(split.row_count)]
+            for window, row in enumerate(split.of_row.tolist()):
+                parts[row].append(of_window[window])
+            rows = split.rows(range(split.row_count))
+            answers = [self.task.decode(said, row, self.context) for said, row in zip(parts, rows, strict=True)]
+            report = self.task.score(answers, rows, self.context)
         result = group.broadcast(report)
         assert result is not None  # noqa: S101 - rank 0 has made one
         return result

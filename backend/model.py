@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from backend.errors import UserError
 from backend.files import write_json
 from backend.interfaces import Task
 from backend.sources import model_source
 from backend.spec import JobSpec
-from backend.tokenizer import Tokenizer
+from backend.tokenizer import SPECIAL, Tokenizer
 
 
 def _quiet() -> None:
@@ -45,28 +46,45 @@ def load_tokenizer(job: JobSpec) -> PreTrainedTokenizerFast:
     return loaded
 
 
-def as_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """Return the torch-free tokenizer that tasks encode with."""
-    pad_id = tokenizer.pad_token_id
-    if not isinstance(pad_id, int):
+def as_encoder(tokenizer: PreTrainedTokenizerFast, source: str | Path, revision: str = "main") -> Tokenizer:
+    """Return the torch-free tokenizer that tasks encode with, for the model of a folder or a hub id."""
+    if not isinstance(tokenizer.pad_token_id, int):
         raise UserError("the tokenizer has no padding token and no end-of-text token; take another model")
-    return Tokenizer(tokenizer.backend_tokenizer, pad_id, tokenizer.model_input_names)
+    return Tokenizer(tokenizer.backend_tokenizer, tokenizer_settings(tokenizer, source, revision))
+
+
+def tokenizer_settings(tokenizer: PreTrainedTokenizerFast, source: str | Path, revision: str) -> dict[str, Any]:
+    """Return what a torch-free tokenizer needs to know: of the tokenizer's class, and of the model around it."""
+    config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    try:
+        written = GenerationConfig.from_pretrained(source, revision=revision)
+    except OSError:  # most models that do not write have no such file
+        written = GenerationConfig()
+    starts = (getattr(config, "decoder_start_token_id", None), written.decoder_start_token_id, tokenizer.cls_token_id)
+    ends = (written.eos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
+    stops = next((end for end in ends if end is not None), [])
+    return {
+        **{f"{name}_token": getattr(tokenizer, f"{name}_token") for name in SPECIAL},
+        "chat_template": tokenizer.chat_template,
+        "model_input_names": list(tokenizer.model_input_names),
+        "decoder_start_token_id": next((start for start in starts if start is not None), None),
+        "stop_token_ids": [stops] if isinstance(stops, int) else list(stops),
+    }
 
 
 def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedModel:
     """Load the pretrained weights with a head for the labels, in fp32; a new head is drawn from the job's seed."""
     torch.manual_seed(job.seed)
-    auto = getattr(transformers, task.auto_model)
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     try:
-        model: PreTrainedModel = auto.from_pretrained(
+        model: PreTrainedModel = task.model_class().from_pretrained(
             model_source(job.model),
             revision=job.revision,
             dtype=torch.float32,
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
             ignore_mismatched_sizes=True,  # a head that was trained for other labels is replaced
             use_safetensors=True,
             trust_remote_code=False,
+            **(names if labels else {}),
         )
     except (OSError, ValueError) as error:
         raise _not_loaded(job, error) from error
@@ -89,9 +107,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(partial)
-    config = partial / "tokenizer_config.json"  # which inputs the model takes is known to the tokenizer's class alone
+    config = partial / "tokenizer_config.json"
     saved = json.loads(config.read_text(encoding="utf-8"))
-    write_json(config, {**saved, "model_input_names": tokenizer.model_input_names})
+    known = {**tokenizer_settings(tokenizer, partial, "main"), "chat_template": None}  # which has a file of its own
+    write_json(config, {**saved, **{name: value for name, value in known.items() if value and name not in saved}})
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -99,11 +118,18 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
 def load_saved(folder: Path, task: Task) -> PreTrainedModel:
     """Load a model that `save_model` wrote, ready to answer."""
     _quiet()
-    auto = getattr(transformers, task.auto_model)
-    model: PreTrainedModel = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model: PreTrainedModel = task.model_class().from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.requires_grad_(False)
     model.train(False)
     return model
+
+
+def input_names(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of these inputs the model's forward takes."""
+    taken = inspect.signature(model.forward).parameters
+    # Some models take token types but know of one type only: for them the default is the only right input.
+    one_type = getattr(model.config, "type_vocab_size", 2) < 2
+    return tuple(name for name in names if name in taken and not (name == "token_type_ids" and one_type))
 
 
 def saved_labels(config: Any) -> tuple[str, ...]:

@@ -8,10 +8,13 @@ import torch
 
 from backend.answering import Predictor
 from backend.data.batching import Batch
+from backend.data.prepared import load_prepared
 from backend.errors import UserError
+from backend.generation import StepModel
 from backend.interfaces import Outputs, Task
-from backend.model import load_saved, saved_labels
+from backend.model import input_names, load_saved
 from backend.rundir import RunDir
+from backend.stepping import steps
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 
@@ -21,16 +24,22 @@ class TorchEngine:
 
     def __init__(self, folder: Path, task: Task) -> None:
         self.model = load_saved(folder, task)
-        self._outputs = task.outputs
+        self._task = task
+        self._tokenizer = Tokenizer.load(folder)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self._device)  # type: ignore[arg-type]
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Answer one batch."""
-        inputs = {name: torch.from_numpy(array).to(self._device) for name, array in batch.items()}
+        """Return the outputs of one pass over a padded batch."""
+        names = input_names(self.model, batch)
+        inputs = {name: torch.from_numpy(batch[name]).to(self._device) for name in names}
         with torch.inference_mode():
             outputs = self.model(**inputs)
-        return {name: outputs[name].float().cpu().numpy() for name in self._outputs}
+        return {name: outputs[name].float().cpu().numpy() for name in self._task.outputs}
+
+    def steps(self) -> StepModel:
+        """Return the model as one that writes token by token."""
+        return steps(self._task.architecture, self.model, self._tokenizer)
 
 
 class TorchPredictor(Predictor):
@@ -42,5 +51,4 @@ class TorchPredictor(Predictor):
             raise UserError(f"{run.path}: has no model yet (it is {run.status().state}); wait until it has finished")
         task = TASKS[run.job.task.name]
         engine = TorchEngine(run.model, task)
-        labels = saved_labels(engine.model.config)
-        super().__init__(task, run.job.task, labels, Tokenizer.load(run.model), engine)
+        super().__init__(task, load_prepared(run.data).context(Tokenizer.load(run.model)), engine)

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from backend.arguments import Arguments
 from backend.checkpoints import Checkpoint, Checkpoints, Progress
 from backend.console import show_report
-from backend.data.prepare import Prepared, Split, prepare
+from backend.data.prepare import prepare
+from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve
 from backend.distributed import on_main
 from backend.engine import DeepSpeedEngine, Engine, PlainEngine
@@ -27,8 +28,10 @@ from backend.recorder import RunRecorder, Silent
 from backend.rng import seed_rank
 from backend.rundir import Owner, RunDir, Status
 from backend.schedule import total_steps
+from backend.sources import model_source
 from backend.spec import JobSpec
 from backend.tasks import TASKS
+from backend.tokenizer import Tokenizer
 from backend.tuning import TUNINGS
 
 log = logging.getLogger("tunewright")
@@ -38,7 +41,6 @@ class Setup(NamedTuple):
     """What rank 0 has found out and all ranks need to know."""
 
     prepared: Prepared
-    pad_id: int
     precision: str
     ds_config: dict[str, Any]
     checkpoint: Checkpoint | None
@@ -110,26 +112,29 @@ def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
-    encoder = as_encoder(load_tokenizer(job))
-    prepared = prepare(job, encoder, run.data, log.info)
+    prepared = prepare(job, _encoder(job), run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
     if checkpoint and checkpoint.ranks != ranks:
         raise UserError(
             f"{checkpoint.folder}: was written by {checkpoint.ranks} process(es), but {ranks} are running; "
             f"start {checkpoint.ranks}"
         )
-    return Setup(prepared, encoder.pad_id, precision, config, checkpoint)
+    return Setup(prepared, precision, config, checkpoint)
+
+
+def _encoder(job: JobSpec) -> Tokenizer:
+    return as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
 
 
 def _tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
     model = load_model(job, TASKS[job.task.name], prepared.labels)
-    steps = total_steps(job.schedule, prepared.counts["train"])
+    steps = total_steps(job.schedule, prepared.examples["train"])
     return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
 
 
 def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
-    split = {name: Split.open(run.data, name, task.targets) for name in ("train", "validation")}
+    split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     model = _tuned_model(job, setup.prepared)
     seed_rank(job.seed, connection.group.rank)
     engine: Engine = (
@@ -139,12 +144,11 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     )
     return Loop(
         task=task,
-        labels=setup.prepared.labels,
+        context=setup.prepared.context(_encoder(job)),
         engine=engine,
         schedule=job.schedule,
         train=split["train"],
         validation=split["validation"],
-        pad_id=setup.pad_id,
         seed=job.seed,
         checkpoints=Checkpoints(run.checkpoints, connection.group),
         recorder=recorder,
@@ -158,7 +162,7 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     validation, _ = loop.evaluate(loop.validation)
     test = None
     if setup.prepared.counts.get("test"):
-        test, _ = loop.evaluate(Split.open(run.data, "test", loop.task.targets))
+        test, _ = loop.evaluate(Split.open(run.data, "test"))
     weights = loop.engine.weights()
     if loop.engine.group.rank != 0:
         return

@@ -1,10 +1,11 @@
-"""Text to token ids without torch or transformers: training, the page and the ONNX server share it."""
+"""Text to token ids and back without torch or transformers: training, the page and the ONNX server share it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
@@ -13,38 +14,108 @@ from backend.errors import UserError
 
 # What a model's forward takes -> the field of a tokenizers.Encoding that holds it.
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+FILES = ("tokenizer.json", "tokenizer_config.json")
+CHAT_TEMPLATE = "chat_template.jinja"
+SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Tokenizer:
-    """A saved fast tokenizer with what a model needs around it."""
+    """A saved fast tokenizer with what a model needs around it.
 
-    def __init__(self, fast: FastTokenizer, pad_id: int, input_names: Sequence[str]) -> None:
+    `config` is the content of tokenizer_config.json. Beyond transformers' own keys it may hold `model_input_names`,
+    `decoder_start_token_id` (what an encoder-decoder begins to write with) and `stop_token_ids` (what ends an answer).
+    """
+
+    def __init__(
+        self, fast: FastTokenizer, config: Mapping[str, Any], input_names: Sequence[str] | None = None
+    ) -> None:
         self._fast = fast
         self._fast.no_padding()
-        self.pad_id = pad_id
-        self.input_names = tuple(name for name in INPUTS if name in input_names)
+        names = input_names or config.get("model_input_names", tuple(INPUTS))
+        self.input_names = tuple(name for name in INPUTS if name in names)
+        self.chat_template: str | None = config.get("chat_template")
+        self.special = {name: token for name in SPECIAL if (token := _content(config.get(f"{name}_token"))) is not None}
+        pad = self.special.get("pad", self.special.get("eos"))
+        pad_id = fast.token_to_id(pad) if pad is not None else None
+        if pad_id is None:
+            raise UserError(f'tokenizer_config.json: "pad_token" {pad!r} is not in the vocabulary')
+        self.pad_id: int = pad_id
+        self.start_id: int | None = config.get("decoder_start_token_id")
+        self.stop_ids: tuple[int, ...] = tuple(config.get("stop_token_ids") or self._ids("eos"))
 
     @classmethod
     def load(cls, folder: Path, input_names: Sequence[str] | None = None) -> Tokenizer:
-        """Read tokenizer.json and tokenizer_config.json from a model folder or a bundle."""
+        """Read tokenizer.json, tokenizer_config.json and the chat template from a model folder or a bundle."""
         try:
-            fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            fast = FastTokenizer.from_file(str(folder / FILES[0]))
+            config = json.loads((folder / FILES[1]).read_text(encoding="utf-8"))
+            template = folder / CHAT_TEMPLATE
+            if template.is_file():
+                config["chat_template"] = template.read_text(encoding="utf-8")
+        except Exception as error:  # tokenizers raises plain Exception for a file that it cannot read
             raise UserError(f"{folder}: cannot read its tokenizer ({error})") from error
-        pad = config.get("pad_token") or config.get("eos_token")
-        pad = pad["content"] if isinstance(pad, dict) else pad
-        pad_id = fast.token_to_id(pad) if pad is not None else None
-        if pad_id is None:
-            raise UserError(f'{folder}/tokenizer_config.json: "pad_token" {pad!r} is not in the vocabulary')
-        return cls(fast, pad_id, input_names or config.get("model_input_names", tuple(INPUTS)))
+        try:
+            return cls(fast, config, input_names)
+        except UserError as error:
+            raise UserError(f"{folder}/{error}") from error
 
-    def encodings(self, texts: Sequence[str] | Sequence[tuple[str, str]], max_length: int) -> list[Encoding]:
-        """Encode texts or pairs of texts, with special tokens and offsets, cut to `max_length` tokens."""
+    def id(self, name: str) -> int | None:
+        """Return the id of a special token by its role, such as "mask"; None if the tokenizer has none."""
+        return next(iter(self._ids(name)), None)
+
+    def token(self, number: int) -> str:
+        """Return a token by its id. Raises KeyError if there is none."""
+        token = self._fast.id_to_token(number)
+        if token is None:
+            raise KeyError(number)
+        return str(token)
+
+    @property
+    def size(self) -> int:
+        """The number of tokens, added ones included."""
+        return int(self._fast.get_vocab_size())
+
+    def encodings(self, texts: Texts, max_length: int, *, special_tokens: bool = True) -> list[Encoding]:
+        """Encode texts or pairs of texts, with offsets, cut to `max_length` tokens."""
         self._fast.enable_truncation(max_length)
-        return self._fast.encode_batch(list(texts))
+        return self._fast.encode_batch(list(texts), add_special_tokens=special_tokens)
 
-    def __call__(self, texts: Sequence[str] | Sequence[tuple[str, str]], max_length: int) -> list[dict[str, list[int]]]:
-        """Encode texts or pairs of texts to the inputs that the model takes, unpadded."""
-        encodings = self.encodings(texts, max_length)
-        return [{name: getattr(encoding, INPUTS[name]) for name in self.input_names} for encoding in encodings]
+    def windows(self, texts: Texts, max_length: int, stride: int) -> list[list[Encoding]]:
+        """Encode texts to overlapping windows of `max_length` tokens, `stride` of which are those of the one before.
+
+        Of a pair only the second text is cut to windows; each begins with the whole first one.
+        """
+        strategy = "longest_first" if texts and isinstance(texts[0], str) else "only_second"
+        self._fast.enable_truncation(max_length, stride=stride, strategy=strategy)
+        encodings = self._fast.encode_batch(list(texts))
+        return [[first, *first.overflowing] for first in encodings]
+
+    def whole(self, texts: Texts, *, special_tokens: bool = True) -> list[Encoding]:
+        """Encode texts or pairs of texts, with offsets, and cut nothing."""
+        self._fast.no_truncation()
+        return self._fast.encode_batch(list(texts), add_special_tokens=special_tokens)
+
+    def features(self, encoding: Encoding) -> dict[str, list[Any]]:
+        """Return the inputs that the model takes, unpadded."""
+        return {name: list(getattr(encoding, INPUTS[name])) for name in self.input_names}
+
+    def __call__(self, texts: Texts, max_length: int) -> list[dict[str, list[Any]]]:
+        """Encode texts or pairs of texts to the inputs that the model takes, cut to `max_length` tokens, unpadded."""
+        return [self.features(encoding) for encoding in self.encodings(texts, max_length)]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens."""
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    def _ids(self, name: str) -> tuple[int, ...]:
+        token = self.special.get(name)
+        number = self._fast.token_to_id(token) if token is not None else None
+        return () if number is None else (number,)
+
+
+def _content(token: Any) -> str | None:
+    """Return the text of a token, which is kept as a text or as an object with settings."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None

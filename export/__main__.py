@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.errors import EXIT_CODE, UserError
-from export.bundle import MAX_DROP
 from export.cli import export_command, serve_command
 from export.quantizers import QUANTIZERS
 
@@ -40,7 +39,7 @@ def _export_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="the run directory, such as runs/ID")
     parser.add_argument("--precision", choices=list(QUANTIZERS), default="int8")
-    parser.add_argument("--max-drop", type=float, default=MAX_DROP, help="of the metric; default: %(default)s")
+    parser.add_argument("--max-drop", type=float, default=None, help="of the metric; default: what the task allows")
     return parser
 
 

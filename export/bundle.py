@@ -13,70 +13,88 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from backend import __version__
-from backend.data.prepared import load_prepared
+from backend.data.prepared import Prepared, Split, load_prepared
 from backend.errors import UserError
+from backend.interfaces import Task
 from backend.rundir import RunDir
+from backend.tasks import TASKS
+from backend.tokenizer import CHAT_TEMPLATE, FILES, Tokenizer
+from export.architectures import ARCHITECTURES, Source
 from export.interfaces import Progress
-from export.manifest import MODEL, Manifest, Proof, measure
+from export.manifest import Manifest, Proof, measure
 from export.quantizers import QUANTIZERS
-from export.runtime import OnnxEngine
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = (*FILES, CHAT_TEMPLATE)
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime")
-MAX_DROP = 0.01  # of the task's metric
 
 
 def silent(message: str) -> None:
     """Tell nobody."""
 
 
-def export_run(run_path: Path, precision: str, max_drop: float = MAX_DROP, report: Progress = silent) -> Path:
-    """Export a finished run, prove it, and return the folder of the bundle. A failure leaves nothing behind."""
-    if precision not in QUANTIZERS:
-        raise UserError(f'there is no precision "{precision}"; choose one of {", ".join(QUANTIZERS)}')
+def export_run(run_path: Path, precision: str, max_drop: float | None = None, report: Progress = silent) -> Path:
+    """Export a finished run, prove it, and return the folder of the bundle. A failure leaves nothing behind.
+
+    `max_drop` is how much of its metric the task may lose; None: what the task allows.
+    """
     run = RunDir.open(run_path)
+    task = TASKS[run.job.task.name]
+    check_precision(precision, task)
     state = run.status().state
     if state != "finished":
         raise UserError(f"{run_path}: the run is {state}; only a finished run can be exported")
     from export.prove import gate  # imports torch: what the user can put right comes first
 
     with _workplace(run.export, precision) as folder:
-        settings = _write_model(run, precision, folder, report)
-        proof = _prove(run, precision, folder, report)
-        gate(proof, precision, QUANTIZERS[precision], max_drop)
+        settings = _write_model(run, task, precision, folder, report)
         for name in TOKENIZER_FILES:
-            shutil.copyfile(run.model / name, folder / name)
+            if (run.model / name).is_file():
+                shutil.copyfile(run.model / name, folder / name)
+        proof = _prove(run, task, precision, folder, report)
+        gate(proof, precision, task, task.max_drop if max_drop is None else max_drop)
         _remove(_fp32(folder))
         _manifest(run, precision, settings, proof, folder).write(folder)
     return run.export / precision
 
 
-def _write_model(run: RunDir, precision: str, folder: Path, report: Progress) -> dict[str, str | bool]:
-    """Write the fp32 graph into a hidden folder, and from it the one of the bundle."""
-    from backend.tasks import TASKS
-    from export.to_onnx import to_onnx
+def check_precision(precision: str, task: Task) -> None:
+    """Raise UserError if there is no such precision, or none for the architecture of a task."""
+    offered = [name for name, quantizer in QUANTIZERS.items() if task.architecture in quantizer.architectures]
+    if precision not in offered:
+        known = "is not offered for" if precision in QUANTIZERS else "is no precision of"
+        raise UserError(f'"{precision}" {known} {task.title.lower()}; choose one of {", ".join(offered)}')
 
+
+def _write_model(run: RunDir, task: Task, precision: str, folder: Path, report: Progress) -> dict[str, str | bool]:
+    """Write the fp32 graphs into a hidden folder, and from them those of the bundle."""
     plain = _fp32(folder)
     plain.mkdir()
     start = time.monotonic()
-    to_onnx(run.model, TASKS[run.job.task.name], plain / MODEL)
+    split = Split.open(run.data, "validation")
+    sample = task.prompt(split.features([int(split.lengths.argmax())])[0])
+    ARCHITECTURES[task.architecture].write(Source(run.model, task, sample), plain)
     report(f"exported to ONNX in {time.monotonic() - start:.1f} s")
     start = time.monotonic()
-    settings = QUANTIZERS[precision].quantize(plain / MODEL, folder / MODEL)
+    settings: dict[str, str | bool] = {}
+    for graph in sorted(plain.glob("*.onnx")):
+        settings |= QUANTIZERS[precision].quantize(graph, folder / graph.name, task.architecture)
     report(f"wrote {precision} in {time.monotonic() - start:.1f} s")
     return settings
 
 
-def _prove(run: RunDir, precision: str, folder: Path, report: Progress) -> Proof:
-    from export.prove import Answers, Evidence, compare, torch_answers
+def _prove(run: RunDir, task: Task, precision: str, folder: Path, report: Progress) -> Proof:
+    from backend.predict import TorchEngine
+    from export.prove import Evidence, compare
 
     start = time.monotonic()
-    evidence = Evidence.of(run)
-    reference = torch_answers(run.model, evidence)
-    answers = {"fp32": Answers.of(OnnxEngine(_fp32(folder) / MODEL), evidence)}
-    if precision not in answers:
-        answers[precision] = Answers.of(OnnxEngine(folder / MODEL), evidence)
-    proof = compare(reference, answers, evidence)
+    architecture = ARCHITECTURES[task.architecture]
+    tokenizer = Tokenizer.load(folder)
+    models = {"torch": TorchEngine(run.model, task), "fp32": architecture.load(_fp32(folder), tokenizer, None)}
+    if precision not in models:
+        models[precision] = architecture.load(folder, tokenizer, None)
+    context = load_prepared(run.data).context(tokenizer)
+    evidence = Evidence.of(run, architecture.proof_tokens)
+    proof = compare(models, evidence, context, architecture.batch_sizes)
     report(f"compared with torch on {proof.rows} validation rows in {time.monotonic() - start:.1f} s")
     return proof
 
@@ -84,18 +102,17 @@ def _prove(run: RunDir, precision: str, folder: Path, report: Progress) -> Proof
 def _manifest(run: RunDir, precision: str, settings: dict[str, str | bool], proof: Proof, folder: Path) -> Manifest:
     import onnx
 
-    engine = OnnxEngine(folder / MODEL)
-    opsets = {entry.domain: entry.version for entry in onnx.load(folder / MODEL, load_external_data=False).opset_import}
+    graphs = [onnx.load(path, load_external_data=False) for path in sorted(folder.glob("*.onnx"))]
+    prepared: Prepared = load_prepared(run.data)
     return Manifest(
         tunewright=__version__,
         run=run.id,
-        task=run.job.task,
-        labels=load_prepared(run.data).labels,
-        inputs=engine.inputs,
-        outputs=engine.outputs,
+        task=TASKS[run.job.task.name].Options.model_validate(prepared.task),
+        labels=prepared.labels,
+        columns=prepared.columns,
         precision=precision,
         quantization=settings,
-        opset=opsets[""],
+        opset=max(entry.version for graph in graphs for entry in graph.opset_import if not entry.domain),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         files=measure(folder),
         proof=proof,

@@ -12,7 +12,7 @@ from export.bundle import export_run
 from export.manifest import Proof, read_manifest
 
 
-def export_command(run: Path, precision: str, max_drop: float) -> None:
+def export_command(run: Path, precision: str, max_drop: float | None) -> None:
     """Export a run and print the proof, the sizes and the seconds."""
     console = Console()
     start = time.monotonic()
@@ -42,7 +42,7 @@ def serve_command(bundle: Path, host: str, port: int) -> None:
     """Serve a bundle until interrupted."""
     import uvicorn
 
-    from export.runtime import OnnxPredictor
+    from export.predict import OnnxPredictor
     from export.server import create_app
 
     uvicorn.run(create_app(OnnxPredictor(bundle)), host=host, port=port)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,12 +15,13 @@ from backend.arguments import WORKSPACE
 from backend.data.prepared import Split
 from backend.errors import UserError
 from backend.follow import follow
+from backend.interfaces import Row
 from backend.rundir import RunDir
 from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from export.bundle import export_run
 from export.manifest import read_manifest
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 from export.speed import Answered, answer
 
 RANKS = 2
@@ -71,7 +73,7 @@ def main(workspace: Path = WORKSPACE) -> None:
     bundles = {precision: _export(run, precision, console) for precision in PRECISIONS}
     console.print("3/3 answering the test rows with torch and ONNX, one after the other")
     test = Split.open(run.data, "test")
-    rows = test.rows(range(len(test)))
+    rows = test.rows(range(test.row_count))
     with console.status("answering the test rows"):
         lines = _lines(run, bundles, rows)
     console.print(_table(run, lines, rows, trained))
@@ -85,7 +87,7 @@ def _export(run: RunDir, precision: str, console: Console) -> Path:
         return export_run(run.path, precision, report=lambda said: status.update(f"{precision}: {said}"))
 
 
-def _lines(run: RunDir, bundles: dict[str, Path], rows: list[dict[str, Any]]) -> list[Line]:
+def _lines(run: RunDir, bundles: dict[str, Path], rows: Sequence[Row]) -> list[Line]:
     weights = (run.model / "model.safetensors").stat().st_size
     lines = [Line("torch fp32", answer(run.path, rows), 0.0, weights)]
     for precision, bundle in bundles.items():
@@ -96,7 +98,7 @@ def _lines(run: RunDir, bundles: dict[str, Path], rows: list[dict[str, Any]]) ->
     return lines
 
 
-def _table(run: RunDir, lines: list[Line], rows: list[dict[str, Any]], trained: float) -> Table:
+def _table(run: RunDir, lines: list[Line], rows: Sequence[Row], trained: float) -> Table:
     predictor = OnnxPredictor(run.export / PRECISIONS[-1])
     steps = run.status().step
     table = Table(title=f"{steps} steps in {trained:.0f} s on {RANKS} processes; tested on {len(rows)} rows")
@@ -104,7 +106,7 @@ def _table(run: RunDir, lines: list[Line], rows: list[dict[str, Any]], trained: 
     for heading in ("accuracy", "macro F1", "largest logit difference", "MB", "texts/s", "speed"):
         table.add_column(heading, justify="right")
     for line in lines:
-        metrics = predictor.task.score(line.answered.predictions, rows, predictor.labels).metrics
+        metrics = predictor.task.score(line.answered.predictions, rows, predictor.context).metrics
         pace = line.answered.rows_per_second
         table.add_row(
             line.name,

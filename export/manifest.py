@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from backend.errors import UserError
 from backend.files import sha256, write_text
-from backend.interfaces import Options
+from backend.interfaces import Context, Options, Task
 from backend.spec import AnyTask
+from backend.tasks import TASKS
+from backend.tokenizer import Tokenizer
 
 NAME = "manifest.json"
-MODEL = "model.onnx"
 
 
 class File(Options):
@@ -48,9 +49,9 @@ class Proof(Options):
     largest_output: float  # absolute, of torch
     figures: dict[str, Figures]  # "torch", "fp32", and the precision of the bundle
 
-    def drop(self, precision: str) -> float:
-        """Return how much of the metric a precision loses against torch."""
-        return self.figures["torch"].metrics[self.metric] - self.figures[precision].metrics[self.metric]
+    def drop(self, precision: str, task: Task) -> float:
+        """Return how much worse the metric of a precision is than torch's, as the task counts it."""
+        return task.drop(self.figures["torch"].metrics[self.metric], self.figures[precision].metrics[self.metric])
 
 
 class Manifest(Options):
@@ -61,8 +62,7 @@ class Manifest(Options):
     run: str
     task: AnyTask
     labels: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    columns: tuple[str, ...]  # of the task: those that the training rows had
     precision: str
     quantization: dict[str, str | bool]
     opset: int
@@ -70,6 +70,15 @@ class Manifest(Options):
     files: dict[str, File]
     proof: Proof
     created: datetime
+
+    @property
+    def entry(self) -> Task:
+        """The task, as the table has it."""
+        return TASKS[self.task.name]
+
+    def context(self, tokenizer: Tokenizer) -> Context:
+        """Return what the task knows beside the rows."""
+        return Context(self.task, self.labels, self.columns, tokenizer)
 
     def write(self, folder: Path) -> None:
         """Write the manifest, which makes the folder a bundle."""

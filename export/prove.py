@@ -1,133 +1,170 @@
-"""The proof: an ONNX file beside torch, on the run's own validation rows."""
+"""The proof: ONNX files beside torch, on the run's own validation rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from backend.data.batching import Answer, Arrays, Batch, pad, run_batches
-from backend.data.prepared import Split, load_prepared
+from backend.answering import Model
+from backend.data.batching import Batch, by_length, of_row, pad
+from backend.data.prepared import Split
 from backend.errors import UserError
-from backend.interfaces import Features, Outputs, Row, Task
+from backend.generation import generate
+from backend.interfaces import GENERATED, Array, Context, Features, Outputs, Part, Prediction, Row, Task
 from backend.rundir import RunDir
 from backend.tasks import TASKS
-from backend.tokenizer import Tokenizer
-from export.interfaces import Quantizer
 from export.manifest import Figures, Proof
-from export.to_onnx import input_names, load_model
+from export.quantizers import QUANTIZERS
 
-TOKENS = 100_000  # of the validation rows at most, so that the proof of a small model takes seconds on two cores
-BATCH_SIZES = (1, 8, 32)
-PLACES = (0.0, 0.5, 1.0)  # of the rows by length: the shortest, the middle ones, the longest
+REFERENCE = "torch"
+PLACES = (0.0, 0.5, 1.0)  # of the windows by length: the shortest, the middle ones, the longest
+ATTEMPTS_TO_WRITE = 64  # rows at most for which each model writes its answer: token by token is slow
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rows of a proof, and how to read a model's outputs for them."""
+    """The rows of a proof with their windows."""
 
     task: Task
-    labels: tuple[str, ...]
-    pad_id: int
-    features: Sequence[Features]
     rows: Sequence[Row]
+    windows: Sequence[Features]
+    of_row: Sequence[int]  # the row of every window, as its place in `rows`
     rows_available: int
 
     @classmethod
-    def of(cls, run: RunDir) -> Evidence:
+    def of(cls, run: RunDir, tokens: int) -> Evidence:
         """Read the validation rows of a run: all of them, or as many as the budget of tokens allows."""
         task = TASKS[run.job.task.name]
         split = Split.open(run.data, "validation")
-        share = min(1.0, TOKENS / max(1, int(np.sum(split.lengths))))
-        picked = np.linspace(0, len(split) - 1, max(1, int(len(split) * share))).astype(int).tolist()
-        pad_id = Tokenizer.load(run.model).pad_id
-        labels = load_prepared(run.data).labels
-        return cls(task, labels, pad_id, split.features(picked), split.rows(picked), len(split))
+        share = min(1.0, tokens / max(1, int(np.sum(split.lengths))))
+        count = max(1, int(split.row_count * share))
+        if task.generation(run.job.task, evaluating=True):
+            count = min(count, ATTEMPTS_TO_WRITE)
+        picked = np.linspace(0, split.row_count - 1, count).astype(int).tolist()
+        numbers = split.windows(picked)
+        places = [picked.index(row) for row in split.of_row[numbers].tolist()]
+        return cls(task, split.rows(picked), split.features(numbers), places, split.row_count)
 
-    def batches(self) -> Iterator[list[int]]:
-        """Yield rows for batches of several sizes: short, middle, long, and ragged mixes of all lengths."""
-        order = sorted(range(len(self.features)), key=lambda row: len(self.features[row]["input_ids"]))
-        for size in BATCH_SIZES:
+    def probes(self, sizes: Sequence[int]) -> Iterator[list[int]]:
+        """Yield windows for batches of several sizes: short, middle, long, and ragged mixes of all lengths."""
+        lengths = self.lengths()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        for size in sizes:
             size = min(size, len(order))  # noqa: PLW2901 - a small validation split has no more
             for place in PLACES:
                 start = int(place * (len(order) - size))
                 yield order[start : start + size]
             yield [order[int(position)] for position in np.linspace(0, len(order) - 1, size)]
 
-
-@dataclass(frozen=True)
-class Answers:
-    """What one form of the model answered: batch by batch, and for all rows."""
-
-    shaped: tuple[tuple[tuple[int, ...], Outputs], ...]
-    outputs: Arrays
-
-    @classmethod
-    def of(cls, engine: Answer, evidence: Evidence) -> Answers:
-        """Run every batch of the proof, then every row."""
-        shaped = []
-        for rows in evidence.batches():
-            batch = _padded(evidence, rows)
-            shaped.append((batch["input_ids"].shape, engine(batch)))
-        outputs = run_batches(engine, evidence.features, evidence.pad_id, max(BATCH_SIZES))
-        return cls(tuple(shaped), outputs)
-
-    def difference(self, other: Answers) -> float:
-        """Return the largest absolute difference of any output in any batch."""
-        pairs = [(mine, theirs) for (_, mine), (_, theirs) in zip(self.shaped, other.shaped, strict=True)]
-        pairs.append((self.outputs, other.outputs))
-        return max(float(np.max(np.abs(mine[name] - theirs[name]))) for mine, theirs in pairs for name in mine)
+    def lengths(self) -> list[int]:
+        """Return the length of every window."""
+        return [self.task.length(window) for window in self.windows]
 
 
-def torch_answers(model_dir: Path, evidence: Evidence) -> Answers:
-    """Answer with the trained model itself."""
-    model = load_model(model_dir, evidence.task)
-    names = input_names(model, Tokenizer.load(model_dir))
+class _Comparison:
+    """All forms of the model, torch among them, side by side: the same batches through each."""
 
-    def engine(batch: Batch) -> Outputs:
-        with torch.inference_mode():
-            found = model(**{name: torch.from_numpy(batch[name]) for name in names})
-        return {name: found[name].numpy() for name in evidence.task.outputs}
+    def __init__(self, models: Mapping[str, Model], evidence: Evidence, context: Context) -> None:
+        self._models = models
+        self._evidence = evidence
+        self._context = context
+        self.shapes: list[str] = []
+        self.largest = 0.0  # absolute, of any output of torch
+        self.difference = dict.fromkeys(models, 0.0)  # to torch, absolute, of any output in any batch
+        self.parts: dict[str, dict[int, Part]] = {name: {} for name in models}  # window -> what it says
 
-    return Answers.of(engine, evidence)
+    def probe(self, numbers: Sequence[int]) -> dict[str, Outputs]:
+        """Run a batch of windows through every model and note how far they are apart."""
+        batch = self._batch(numbers)
+        self.shapes.append(f"{batch['input_ids'].shape[0]} x {batch['input_ids'].shape[1]}")
+        outputs = {name: model(batch) for name, model in self._models.items()}
+        expected = self._real(outputs[REFERENCE], numbers)
+        self.largest = max(self.largest, *(float(np.max(np.abs(values))) for values in expected))
+        for name, given in outputs.items():
+            pairs = zip(self._real(given, numbers), expected, strict=True)
+            gaps = [float(np.max(np.abs(mine - theirs))) for mine, theirs in pairs]
+            self.difference[name] = float(np.max([self.difference[name], *gaps]))  # unlike max, keeps what is no number
+        return outputs
+
+    def answer(self, numbers: Sequence[int]) -> None:
+        """Run a batch of windows through every model and keep what each says."""
+        task, windows = self._evidence.task, self._evidence.windows
+        settings = task.generation(self._context.options, evaluating=True)
+        for name, outputs in self.probe(numbers).items():
+            said = [of_row(outputs, place) for place in range(len(numbers))]
+            if settings is not None:
+                prompts = pad([task.prompt(windows[number]) for number in numbers], self._context.tokenizer.pad_id)
+                written = generate(self._models[name].steps(), prompts, settings, task.stop_ids(self._context))
+                said = [{**one, GENERATED: np.asarray(tokens)} for one, tokens in zip(said, written, strict=True)]
+            for number, one in zip(numbers, said, strict=True):
+                self.parts[name][number] = task.read(windows[number], one, self._context)
+
+    def answers(self, name: str) -> list[Prediction]:
+        """Return the answers of one model to all rows, in their order."""
+        parts: list[list[Part]] = [[] for _ in self._evidence.rows]
+        for number, row in enumerate(self._evidence.of_row):
+            parts[row].append(self.parts[name][number])
+        task, rows = self._evidence.task, self._evidence.rows
+        return [task.decode(said, row, self._context) for said, row in zip(parts, rows, strict=True)]
+
+    def _batch(self, numbers: Sequence[int]) -> Batch:
+        """Return the inputs of one pass: what the loss reads and what only the task reads stay out."""
+        task = self._evidence.task
+        beside = (*task.targets, *task.extras)
+        windows = [self._evidence.windows[number] for number in numbers]
+        inputs = [{key: values for key, values in window.items() if key not in beside} for window in windows]
+        return pad(inputs, self._context.tokenizer.pad_id)
+
+    def _real(self, outputs: Outputs, numbers: Sequence[int]) -> list[Array]:
+        """Return the outputs without what stands over padding, where a model that writes may say anything."""
+        architecture = self._evidence.task.architecture
+        if architecture == "encoder":
+            return list(outputs.values())
+        key = "input_ids" if architecture == "decoder" else "decoder_input_ids"
+        sizes = [len(self._evidence.windows[number][key]) for number in numbers]
+        return [array[place, :size] for array in outputs.values() for place, size in enumerate(sizes)]
 
 
-def compare(reference: Answers, answers: Mapping[str, Answers], evidence: Evidence) -> Proof:
-    """Put the ONNX files beside torch."""
-    task, rows, labels = evidence.task, evidence.rows, evidence.labels
-    expected = task.decode(reference.outputs, rows, labels)
-    figures = {}
-    for name, given in {"torch": reference, **answers}.items():
-        predictions = task.decode(given.outputs, rows, labels)
-        same = [_answer(a) == _answer(b) for a, b in zip(predictions, expected, strict=True)]
-        figures[name] = Figures(
-            difference=given.difference(reference),
-            agreement=sum(same) / len(same),
-            metrics=task.score(predictions, rows, labels).metrics,
+def compare(models: Mapping[str, Model], evidence: Evidence, context: Context, sizes: Sequence[int]) -> Proof:
+    """Put all forms of the model side by side; one of them is torch, by the name of REFERENCE."""
+    comparison = _Comparison(models, evidence, context)
+    for numbers in evidence.probes(sizes):
+        comparison.probe(numbers)
+    for numbers in by_length(evidence.lengths(), max(sizes)):
+        comparison.answer(numbers)
+    answers = {name: comparison.answers(name) for name in models}
+    expected = [_answer(answer) for answer in answers[REFERENCE]]
+    figures = {
+        name: Figures(
+            difference=comparison.difference[name],
+            agreement=sum(_answer(a) == b for a, b in zip(given, expected, strict=True)) / len(expected),
+            metrics=evidence.task.score(given, evidence.rows, context).metrics,
         )
+        for name, given in answers.items()
+    }
     return Proof(
-        metric=task.metric,
-        rows=len(rows),
+        metric=evidence.task.metric,
+        rows=len(evidence.rows),
         rows_available=evidence.rows_available,
-        batches=tuple(f"{shape[0]} x {shape[1]}" for shape, _ in reference.shaped),
-        largest_output=max(float(np.max(np.abs(array))) for array in reference.outputs.values()),
+        batches=tuple(comparison.shapes),
+        largest_output=comparison.largest,
         figures=figures,
     )
 
 
-def gate(proof: Proof, precision: str, quantizer: Quantizer, max_drop: float) -> None:
+def gate(proof: Proof, precision: str, task: Task, max_drop: float) -> None:
     """Let a bundle pass. Raises UserError with the figures if it does not do what the trained model does.
 
     A precision that keeps every weight is held to torch's outputs, within its tolerance for each unit of the largest
     one (1 at least): float additions in another order differ by that, a wrong graph by far more. Every precision is
     held to the task's metric.
     """
-    figures, drop = proof.figures[precision], proof.drop(precision)
-    bound = None if quantizer.tolerance is None else quantizer.tolerance * max(1.0, proof.largest_output)
+    figures, drop = proof.figures[precision], proof.drop(precision, task)
+    tolerance = QUANTIZERS[precision].tolerance
+    bound = None if tolerance is None else tolerance * max(1.0, proof.largest_output)
     if not np.isfinite(figures.difference) or (bound is not None and figures.difference > bound):
         raise UserError(
             f"the {precision} model differs from the trained one by {figures.difference:.2g} "
@@ -137,19 +174,17 @@ def gate(proof: Proof, precision: str, quantizer: Quantizer, max_drop: float) ->
     if drop > max_drop:
         metrics = {name: figure.metrics[proof.metric] for name, figure in proof.figures.items()}
         given = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        lost = f"raises {proof.metric} by {drop:.1%}" if task.lower_is_better else f"loses {drop:.4f} of {proof.metric}"
+        allowed = f"{max_drop:.1%}" if task.lower_is_better else f"{max_drop:g}"
         raise UserError(
-            f"{precision} loses {drop:.4f} of {proof.metric} on {proof.rows} validation rows ({given}; "
-            f"{figures.agreement:.1%} of the answers agree); {max_drop:g} is allowed, so no bundle was written. "
+            f"{precision} {lost} on {proof.rows} validation rows ({given}; "
+            f"{figures.agreement:.1%} of the answers agree); {allowed} is allowed, so no bundle was written. "
             f"Export fp32 instead, train longer or on more rows, or accept the loss with --max-drop {_above(drop)}"
         )
 
 
 def _above(drop: float) -> str:
     return f"{np.ceil(drop * 1000 + 0.5) / 1000:g}"
-
-
-def _padded(evidence: Evidence, rows: Sequence[int]) -> Batch:
-    return pad([evidence.features[row] for row in rows], evidence.pad_id)
 
 
 def _answer(value: Any) -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from backend.answering import Predictor
 from backend.errors import MAX_FAULTS, DataError, UserError
-from backend.interfaces import Options
+from backend.interfaces import Generation, Options
 from backend.tasks import TASKS
 
 MAX_ROWS = 1024
@@ -25,6 +25,7 @@ class Question(Options):
     """The body of a request."""
 
     rows: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_ROWS)
+    generation: Generation | None = None  # how a model that writes is to write; none: as its task says
 
 
 def create_app(predictor: Predictor) -> FastAPI:
@@ -39,12 +40,13 @@ def create_app(predictor: Predictor) -> FastAPI:
     @app.get("/info")
     def info() -> dict[str, Any]:
         name = next(name for name, entry in TASKS.items() if entry is task)
-        inputs = [{"name": column.name, "description": column.description} for column in task.inputs]
-        return {"task": name, "labels": predictor.labels, "inputs": inputs, "max_rows": MAX_ROWS}
+        inputs = [column.model_dump(include={"name", "kind", "description"}) for column in predictor.inputs]
+        said = {"task": name, "labels": predictor.labels, "inputs": inputs, "max_rows": MAX_ROWS}
+        return {**said, "generation": predictor.generation} if predictor.generation else said
 
     @app.post("/predict")
     def predict(question: Question) -> dict[str, Any]:
-        return {"predictions": predictor.predict(question.rows)}
+        return {"predictions": predictor.predict(question.rows, question.generation)}
 
     app.middleware("http")(_limit_size)
     app.exception_handler(RequestValidationError)(_refuse_body)

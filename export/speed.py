@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from backend.answering import Predictor
-from backend.interfaces import Prediction
+from backend.interfaces import Prediction, Row
 from export.manifest import NAME
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 
 ROUNDS = 3
 
@@ -25,7 +25,7 @@ class Answered(NamedTuple):
     rows_per_second: float
 
 
-def answer(model: Path, rows: Sequence[dict[str, Any]]) -> Answered:
+def answer(model: Path, rows: Sequence[Row]) -> Answered:
     """Return what a run (with torch) or a bundle (with onnxruntime) answers, and how many rows a second."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
@@ -40,7 +40,7 @@ def _predictor(model: Path) -> Predictor:
     return TorchPredictor(model)
 
 
-def _measure(model: Path, rows: Sequence[dict[str, Any]]) -> Answered:
+def _measure(model: Path, rows: Sequence[Row]) -> Answered:
     predictor = _predictor(model)
     predictions = predictor.predict(rows)
     seconds = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from backend.data.batching import pad
-from backend.interfaces import Task
-from backend.model import load_saved
+from backend.interfaces import Features, Task
+from backend.model import input_names, load_saved
 from backend.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ OPSET = 23  # the first with an Attention operator
 OPSET_BEFORE_ROTARY = 22  # the last without a RotaryEmbedding operator, which the exporter fills in for one row only
 LARGEST_FILE = 1_900_000_000  # bytes of weights; a file of protobuf holds 2 GB at most
 
-# Two texts of unequal length: a length of 1 or a mask of ones only would be built into the graph as a constant.
-SAMPLE = ("short", "a longer text, so that the shorter one of the two is padded")
+LONGEST_SAMPLE = 32  # tokens that the exporter traces the model with
 
 
 class _Head(torch.nn.Module):
@@ -45,34 +43,36 @@ class _Head(torch.nn.Module):
 
 def load_model(folder: Path, task: Task) -> PreTrainedModel:
     """Load a trained model for inference, in fp32."""
-    with _quietly():
+    with quietly():
         return load_saved(folder, task)
 
 
-def input_names(model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Return what the model's forward takes of what its tokenizer makes."""
-    taken = inspect.signature(model.forward).parameters
-    # Some models take token types but know of one type only: for them the default is the only right input.
-    one_type = getattr(model.config, "type_vocab_size", 2) < 2
-    return tuple(
-        name for name in tokenizer.input_names if name in taken and not (name == "token_type_ids" and one_type)
-    )
+def to_onnx(model_dir: Path, task: Task, sample: Features, destination: Path) -> None:
+    """Write the model as `destination`; weights beyond the size of a protobuf file go to a .data file beside it.
 
-
-def to_onnx(model_dir: Path, task: Task, destination: Path) -> None:
-    """Write the model as `destination`; weights beyond the size of a protobuf file go to a .data file beside it."""
+    `sample` are the model inputs of some window.
+    """
     model = load_model(model_dir, task)
-    tokenizer = Tokenizer.load(model_dir)
-    names = input_names(model, tokenizer)
-    sample = pad(tokenizer(SAMPLE, 32), tokenizer.pad_id)
-    with _quietly():
-        inputs = {name: torch.from_numpy(sample[name]) for name in names}
+    batch = pad(_ragged(sample), Tokenizer.load(model_dir).pad_id)
+    with quietly():
+        inputs = {name: torch.from_numpy(batch[name]) for name in input_names(model, batch)}
         program = _export(model, task, inputs, OPSET)
         if any(node.op_type == "RotaryEmbedding" for node in program.model.graph):
             program = _export(model, task, inputs, OPSET_BEFORE_ROTARY)
-        size = sum(weights.numel() * weights.element_size() for weights in model.parameters())
-        program.save(str(destination), external_data=size > LARGEST_FILE)
+        save(program, model, destination)
+
+
+def save(program: Any, model: PreTrainedModel, destination: Path) -> None:
+    """Save an exported program as a fast graph, its weights in a file of their own if they are large."""
+    size = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    program.save(str(destination), external_data=size > LARGEST_FILE)
     _rewrite(destination)
+
+
+def _ragged(sample: Features) -> list[Features]:
+    """Return two windows of unequal length: a length of 1 or a mask of ones only would be built into the graph."""
+    length = min(len(sample["input_ids"]), LONGEST_SAMPLE)
+    return [{key: values[:size] for key, values in sample.items()} for size in (length, max(2, length // 2))]
 
 
 def _export(model: PreTrainedModel, task: Task, sample: dict[str, torch.Tensor], opset: int) -> Any:
@@ -112,7 +112,7 @@ def _rewrite(path: Path) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Hold back what the loader and the exporter tell about their own inner workings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from backend.data.reading import EMPTY, Record, Source
 from backend.errors import MAX_FAULTS, Fault, UserError
-from backend.interfaces import Column, Task
+from backend.interfaces import Column, Layout, Row, Task, Unreadable
 
 COLUMNS_FLAG = "--data.columns"
 LONGEST = 400  # characters of a problem
@@ -52,7 +53,7 @@ class Faults:
 
 def check_mapping(task: Task, mapping: Mapping[str, str], flag: str = COLUMNS_FLAG) -> None:
     """Raise UserError if a mapping of columns has a key that the task does not read."""
-    known = [column.name for column in task.columns]
+    known = list(dict.fromkeys(column.name for layout in task.layouts for column in layout.columns))
     for key in mapping:
         if key not in known:
             example = _typed(flag, {_closest(key, known): mapping[key]})
@@ -62,54 +63,112 @@ def check_mapping(task: Task, mapping: Mapping[str, str], flag: str = COLUMNS_FL
             )
 
 
-def check_columns(source: Source, columns: Sequence[Column], mapping: Mapping[str, str], flag: str) -> Fault | None:
-    """Return the fault of a source that lacks columns, with what to type."""
-    there = list(source.columns)
-    missing = [column.name for column in columns if mapping.get(column.name, column.name) not in there]
-    if not missing:
-        return None
-    wrong = [f'"{mapping[name]}" (as {flag} says)' if name in mapping else f'"{name}"' for name in missing]
-    found = [mapping.get(column.name, column.name) for column in columns if column.name not in missing]
-    free = [name for name in there if name and name not in found]
-    guess = {**mapping}
-    for name in missing:
-        if free:
-            guess[name] = _closest(mapping.get(name, name), free)
-            free.remove(guess[name])
-    problem = f"there is no column {' and no column '.join(wrong)}; the columns are {_quoted(there)}"
-    if all(name in guess and guess[name] in there for name in missing):
-        problem += f". Say which column holds what, such as {_typed(flag, guess)}"
-    return Fault(file=source.name, problem=problem)
+class Reading:
+    """How the rows of one source are read: by which layout, under which names, what for.
 
-
-def rows(
-    source: Source, columns: Sequence[Column], mapping: Mapping[str, str], faults: Faults, flag: str = COLUMNS_FLAG
-) -> Iterator[Record]:
-    """Yield the rows of a source by the names of the task's columns, texts as strings; note what is wrong.
-
-    `flag` is what the user types to map columns.
+    `flag` is what the user types to map columns; `learning` tells whether the targets are read too.
     """
-    wanted = {column.name: mapping.get(column.name, column.name) for column in columns}
-    checked, count, silent = False, 0, len(faults)
-    for item in source.items:
-        if isinstance(item, Fault):
-            faults.add(item)
-            continue
-        if not checked:
-            checked = True
-            if fault := check_columns(source, columns, mapping, flag):
-                faults.add(fault)
+
+    def __init__(
+        self, task: Task, mapping: Mapping[str, str], flag: str = COLUMNS_FLAG, *, learning: bool = True
+    ) -> None:
+        self._task = task
+        self._mapping = mapping
+        self._flag = flag
+        self._learning = learning
+
+    def rows(self, source: Source, faults: Faults) -> Iterator[Record]:
+        """Yield the rows of a source by the task's own columns; note what is wrong."""
+        layout: Layout | None = None
+        count, silent = 0, len(faults)
+        for item in source.items:
+            if isinstance(item, Fault):
+                faults.add(item)
+                continue
+            layout = layout or self.layout(source.columns)
+            if layout is None:
+                faults.add(self._no_layout(source))
                 return
-        count += 1
-        values = {name: _plain(item.values.get(column)) for name, column in wanted.items()}
-        unfit = {name: problem for name, value in values.items() if (problem := _unfit(value))}
-        for name, problem in unfit.items():
-            faults.add(Fault(source.name, problem, item.row, item.line, wanted[name]))
-        if not unfit:
-            yield Record(item.row, item.line, values)
-    if not count and len(faults) == silent:
-        header = f"has a header ({_quoted(source.columns)}) but no rows; name a file with examples"
-        faults.add(Fault(file=source.name, problem=header if source.columns else EMPTY))
+            count += 1
+            row = self._read(source, item, layout, faults)
+            if row is not None:
+                yield Record(item.row, item.line, row)
+        if not count and len(faults) == silent:
+            header = f"has a header ({_quoted(source.columns)}) but no rows; name a file with examples"
+            faults.add(Fault(file=source.name, problem=header if source.columns else EMPTY))
+
+    def layout(self, there: Sequence[str]) -> Layout | None:
+        """Return the layout that a file with these columns has."""
+        return next((layout for layout in self._task.layouts if not self._missing(layout, there)), None)
+
+    def _missing(self, layout: Layout, there: Sequence[str]) -> list[str]:
+        needed = (column.name for column in self._columns(layout) if not column.optional)
+        # A column that the user has named is needed, or the name would be passed over in silence.
+        named = (column.name for column in self._columns(layout) if column.name in self._mapping)
+        return [name for name in dict.fromkeys([*needed, *named]) if self._mapping.get(name, name) not in there]
+
+    def _columns(self, layout: Layout) -> list[Column]:
+        return [column for column in layout.columns if self._learning or column.role == "input"]
+
+    def _read(self, source: Source, record: Record, layout: Layout, faults: Faults) -> Row | None:
+        places = {column.name: self._mapping.get(column.name, column.name) for column in self._columns(layout)}
+        values, fits = {}, True
+        for column in self._columns(layout):
+            value, problem = _cell(record.values.get(places[column.name]), column.kind)
+            values[column.name] = value
+            if problem:
+                fits = False
+                faults.add(Fault(source.name, problem, record.row, record.line, places[column.name]))
+        if not fits:
+            return None
+        try:
+            return layout.convert(values)
+        except Unreadable as error:
+            column_name = places.get(error.column, error.column)
+            faults.add(Fault(source.name, error.problem, record.row, record.line, column_name))
+            return None
+
+    def _no_layout(self, source: Source) -> Fault:
+        """Return the fault of a source that lacks columns, with what to type."""
+        there = list(source.columns)
+        layouts = sorted(self._task.layouts, key=lambda layout: len(self._missing(layout, there)))
+        missing = self._missing(layouts[0], there)
+        mapping, flag = self._mapping, self._flag
+        wrong = [f'"{mapping[name]}" (as {flag} says)' if name in mapping else f'"{name}"' for name in missing]
+        wanted = [column.name for column in self._columns(layouts[0])]
+        found = [mapping.get(name, name) for name in wanted if name not in missing]
+        free = [name for name in there if name and name not in found]
+        guess = dict(mapping)
+        for name in missing:
+            if free:
+                guess[name] = _closest(mapping.get(name, name), free)
+                free.remove(guess[name])
+        problem = f"there is no column {' and no column '.join(wrong)}; the columns are {_quoted(there)}"
+        if all(name in guess and guess[name] in there for name in missing):
+            problem += f". Say which column holds what, such as {_typed(flag, guess)}"
+        if len(layouts) > 1:
+            others = [_quoted([c.name for c in self._columns(layout) if not c.optional]) for layout in layouts[1:]]
+            problem += f". The task also reads files with the columns {', or '.join(dict.fromkeys(others))}"
+        return Fault(file=source.name, problem=problem)
+
+
+def _cell(value: Any, kind: str) -> tuple[Any, str]:
+    """Return a value as the task reads it, and what is wrong with it."""
+    if kind == "json":
+        value = _parsed(value)
+        return value, _unfit(json.dumps(value, ensure_ascii=False, default=str))
+    value = _plain(value)
+    return value, _unfit(value)
+
+
+def _parsed(value: Any) -> Any:
+    """Return what a cell of text holds as JSON; a text that is no JSON stays one, for the task to judge."""
+    if not isinstance(value, str):
+        return None if isinstance(value, float) and math.isnan(value) else value
+    try:
+        return json.loads(value) if value.strip() else None
+    except ValueError:
+        return value
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from backend.data.checking import Faults, check_mapping, rows
+from backend.data.checking import Faults, Reading, check_mapping
 from backend.data.opening import local_path, open_file, open_source
 from backend.data.reading import Source
 from backend.errors import DataError, Fault, UserError
@@ -27,10 +28,12 @@ ROW, LINE = "#row", "#line"  # where a row stood in the user's file; no task has
 class Rows(Sequence[Row]):
     """The rows of one source, memory-mapped: reading through them needs the memory of one chunk."""
 
-    def __init__(self, name: str, columns: tuple[str, ...], data: Dataset) -> None:
-        self.name = name
-        self.columns = columns  # of the user's file
+    def __init__(self, source: Source, layout: str, data: Dataset, task: Task) -> None:
+        self.name = source.name
+        self.columns = source.columns  # of the user's file
+        self.form = ": ".join(filter(None, (source.form, layout)))  # what the file was taken for
         self.data = data
+        self._task = task
 
     def __len__(self) -> int:
         return len(self.data)
@@ -44,12 +47,16 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, int):
             return self[index : index + 1 or None][0]
-        columns = {key: cells for key, cells in self.data[index].items() if key not in (ROW, LINE)}
-        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        return unpacked(self.data[index], self._task)
 
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, len(self), CHUNK):
             yield from self[start : start + CHUNK]
+
+    def present(self) -> tuple[str, ...]:
+        """Return the columns of the task that any row has."""
+        names = [column.name for column in self._task.columns]
+        return tuple(name for name in names if self.data.data.column(name).null_count < len(self))
 
     def place(self, index: int) -> tuple[int, int | None]:
         """Return row and line in the user's file."""
@@ -57,11 +64,25 @@ class Rows(Sequence[Row]):
         return values[ROW], values[LINE] or None
 
 
+def unpacked(columns: Mapping[str, Sequence[Any]], task: Task) -> list[Row]:
+    """Return stored columns as rows of the task: lists and objects are kept as JSON."""
+    kinds = {column.name: column.kind for column in task.columns}
+    values = {
+        name: [None if cell is None else json.loads(cell) for cell in columns[name]]
+        if kind == "json"
+        else columns[name]
+        for name, kind in kinds.items()
+    }
+    return [dict(zip(values, cells, strict=True)) for cells in zip(*values.values(), strict=True)]
+
+
 @dataclass(frozen=True)
 class Collected:
-    """The checked rows of a job by the name of the split that names them, and the classes."""
+    """The checked rows of a job by the name of the split that names them, and what they decide."""
 
+    options: Any  # of the task, settled
     labels: tuple[str, ...]
+    columns: tuple[str, ...]  # those of the task that the training rows have
     splits: dict[str, Rows]
 
 
@@ -71,68 +92,96 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
     Raises UserError if something is not there, and DataError with all faults that were found.
     """
     check_mapping(task, data.columns)
-    sources = {split: open_source(data, split) for split in SPLITS if getattr(data, split)}
+    sources = {split: open_source(data, split, task.files) for split in SPLITS if getattr(data, split)}
     faults = Faults()
+    reading = Reading(task, data.columns)
     found = {
-        split: _store(source, task, data.columns, folder / f"{split}.arrow", faults)
-        for split, source in sources.items()
+        split: _store(source, task, reading, folder / f"{split}.arrow", faults) for split, source in sources.items()
     }
     if faults.of_whole_files or not all(len(part) for part in found.values()):
         raise DataError(faults.sorted())
-
-    def faults_of(row: Row) -> Iterator[tuple[str, str]]:
-        for column, problem in task.faults(row, labels, options):
-            yield data.columns.get(column, column), problem
-
-    labels: tuple[str, ...] = ()
+    columns = found["train"].present()
     try:
+        options = task.settle(found["train"], options)
         labels = task.labels(found["train"], options)
     except UserError as error:
         faults.add(Fault(found["train"].name, str(error)))
-    else:
-        for part in found.values():
-            _check(part, faults_of, faults)
+        raise DataError(faults.sorted()) from error
+    for part in found.values():
+        _check(part, _Checks(task, options, labels, columns, data.columns), faults)
     if faults:
         raise DataError(faults.sorted(), _advice(task, data.columns, found, faults))
-    return Collected(labels, found)
+    return Collected(options, labels, columns, found)
 
 
 def read_inputs(
     name: str, task: Task, columns: Mapping[str, str] | None = None, encoding: str = "utf-8"
 ) -> list[dict[str, Any]]:
-    """Read a file of rows to predict: what the task reads, without labels.
+    """Read a file of rows to predict: what the task reads, without targets.
 
     Raises UserError if it is not there, and DataError with its faults.
     """
     key, flag = "the file to predict", "--column"
     check_mapping(task, columns or {}, flag)
-    source = open_file(local_path(name, key) or Path(name), name, encoding, key)
+    source = open_file(local_path(name, key, task.files) or Path(name), name, encoding, key, task.files)
     faults = Faults()
-    records = list(rows(source, task.inputs, columns or {}, faults, flag))
+    records = list(Reading(task, columns or {}, flag, learning=False).rows(source, faults))
     for record in records:
-        for column, problem in task.faults(record.values, (), None):
+        for column, problem in task.input_faults(record.values):
             faults.add(Fault(name, problem, record.row, record.line, (columns or {}).get(column, column)))
     if faults:
         raise DataError(faults.sorted())
-    return [dict(record.values) for record in records]
+    return [{name: value for name, value in record.values.items() if value is not None} for record in records]
 
 
-def _store(source: Source, task: Task, mapping: Mapping[str, str], path: Path, faults: Faults) -> Rows:
+def _store(source: Source, task: Task, reading: Reading, path: Path, faults: Faults) -> Rows:
     from datasets import Dataset, Features, Value
     from datasets.arrow_writer import ArrowWriter
 
-    names = [column.name for column in task.columns]
-    features = Features({**{name: Value("string") for name in names}, ROW: Value("int64"), LINE: Value("int64")})
+    features = Features(
+        {**{column.name: Value("string") for column in task.columns}, ROW: Value("int64"), LINE: Value("int64")}
+    )
     with ArrowWriter(path=str(path), features=features, writer_batch_size=CHUNK) as writer:
-        for record in rows(source, task.columns, mapping, faults):
-            writer.write({**record.values, ROW: record.row, LINE: record.line or 0})
+        for record in reading.rows(source, faults):
+            writer.write({**packed(record.values, task), ROW: record.row, LINE: record.line or 0})
         writer.finalize()
-    return Rows(source.name, source.columns, Dataset.from_file(str(path)))
+    layout = reading.layout(source.columns)
+    title = layout.title if layout and len(task.layouts) > 1 else ""
+    return Rows(source, title, Dataset.from_file(str(path)), task)
 
 
-def _check(part: Rows, faults_of: Callable[[Row], Iterator[tuple[str, str]]], faults: Faults) -> None:
+def packed(row: Row, task: Task) -> dict[str, str | None]:
+    """Return a row as texts, lists and objects as JSON."""
+    return {column.name: _text(row.get(column.name), column.kind) for column in task.columns}
+
+
+def _text(value: Any, kind: str) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if kind == "json" and value is not None else value
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What every row is held to."""
+
+    task: Task
+    options: Any
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    mapping: Mapping[str, str]
+
+    def faults_of(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield (column of the user's file, problem): those of the task, and gaps in a column that others have."""
+        for name, problem in self.task.faults(row, self.labels, self.options):
+            yield self.mapping.get(name, name), problem
+        for column in self.task.inputs(self.columns):
+            if column.optional and not str(row[column.name] or "").strip():
+                problem = "is empty, but other rows have one; give it a text or remove the row"
+                yield self.mapping.get(column.name, column.name), problem
+
+
+def _check(part: Rows, checks: _Checks, faults: Faults) -> None:
     for index, row in enumerate(part):
-        for column, problem in faults_of(row):
+        for column, problem in checks.faults_of(row):
             number, line = part.place(index)
             faults.add(Fault(part.name, problem, number, line, column))
         if faults.enough:
@@ -140,9 +189,9 @@ def _check(part: Rows, faults_of: Callable[[Row], Iterator[tuple[str, str]]], fa
 
 
 def _advice(task: Task, mapping: Mapping[str, str], found: Mapping[str, Rows], faults: Faults) -> str:
-    label_columns = [mapping.get(column.name, column.name) for column in task.columns if column.kind == "label"]
+    targets = [mapping.get(column.name, column.name) for column in task.columns if column.role == "target"]
     others = [part.name for split, part in found.items() if split != "train" and part.name != found["train"].name]
-    if any(fault.file in others and fault.column in label_columns for fault in faults.sorted()):
+    if any(fault.file in others and fault.column in targets for fault in faults.sorted()):
         return f"The classes are those of the training rows ({found['train'].name}); other rows can have no other."
     return ""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.data.reading import FORMATS, Item, Record, Source
+from backend.data.formats import FOLDER, readers
+from backend.data.reading import Item, Record, Source
 from backend.data.samples import HERE, PREFIX, SAMPLES
 from backend.errors import UserError
 
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
 FILE_START = ("/", "./", "../", "~", "\\")
 
 
-def open_source(data: Data, split: str) -> Source:
-    """Open what the job names for train, validation or test. Raises UserError if it is not there."""
+def open_source(data: Data, split: str, files: Mapping[str, str]) -> Source:
+    """Open what the job names for train, validation or test; `files` are the task's own ways to read some extensions.
+
+    Raises UserError if it is not there.
+    """
     name, key = str(getattr(data, split)), f"data.{split}"
-    path = local_path(name, key)
-    if path is None or path.is_dir():
+    path = local_path(name, key, files)
+    if path is None or (path.is_dir() and FOLDER not in files):
         return _hub(name, data.subset, split)
-    return open_file(path, name, data.encoding, key)
+    return open_file(path, name, data.encoding, key, files)
 
 
-def open_file(path: Path, name: str, encoding: str, key: str) -> Source:
+def open_file(path: Path, name: str, encoding: str, key: str, files: Mapping[str, str]) -> Source:
     """Open a file by its extension; `key` is the setting that names it. Raises UserError if it can't be read."""
-    reader = FORMATS.get(path.suffix.lower())
+    known = readers(files)
+    reader = known.get(FOLDER if path.is_dir() else path.suffix.lower())
     if reader is None:
+        extensions = ", ".join(extension for extension in known if extension != FOLDER)
         raise UserError(
-            f'{key}: "{name}" has an unknown extension; known are {", ".join(FORMATS)}: save it as one of these'
+            f'{key}: "{name}" has an unknown extension; this task reads {extensions}: save it as one of these'
         )
     try:
         return reader(path, name, encoding)
@@ -42,15 +48,16 @@ def open_file(path: Path, name: str, encoding: str, key: str) -> Source:
         raise UserError(f'{key}: "{name}" cannot be read ({error.strerror or error})') from error
 
 
-def local_path(name: str, key: str = "data") -> Path | None:
+def local_path(name: str, key: str = "data", files: Iterable[str] = ()) -> Path | None:
     """Return the file or folder that a name means, or None for a hub id. Raises UserError if it is missing."""
     if name.startswith(PREFIX):
         return _sample(name, key)
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if path.suffix.lower() in FORMATS or name.startswith(FILE_START) or name.count("/") > 1:
-        raise UserError(f'{key}: the file "{name}" does not exist{_similar(path)}')
+    known = {*readers({}), *files}
+    if path.suffix.lower() in known or name.startswith(FILE_START) or name.count("/") > 1:
+        raise UserError(f'{key}: the file "{name}" does not exist{_similar(path, known)}')
     return None
 
 
@@ -75,10 +82,10 @@ def _sample(name: str, key: str) -> Path:
     return HERE / sample.file
 
 
-def _similar(path: Path) -> str:
+def _similar(path: Path, known: set[str]) -> str:
     if not path.parent.is_dir():
         return f'; neither does the folder "{path.parent}"'
-    names = {file.name.lower(): file.name for file in path.parent.iterdir() if file.suffix.lower() in FORMATS}
+    names = {file.name.lower(): file.name for file in path.parent.iterdir() if file.suffix.lower() in known}
     close = difflib.get_close_matches(path.name.lower(), list(names), n=3, cutoff=0.5)
     if close:
         return f"; its folder has {', '.join(names[name] for name in close)}"
@@ -94,7 +101,7 @@ def _hub(name: str, subset: str, split: str) -> Source:
             named = {key: _class_name(feature, values[key]) for key, feature in classes.items()}
             yield Record(row, None, {**values, **named})
 
-    return Source(name, tuple(data.column_names), items())
+    return Source(name, tuple(data.column_names), items(), "Hugging Face data set")
 
 
 def _class_name(feature: Any, value: int | None) -> str | None:

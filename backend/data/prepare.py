@@ -5,30 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from tokenizers import Encoding
 
-from backend.data.collecting import CHUNK, LINE, ROW, SPLITS, collect, no_progress_bars
+from backend.data.collecting import CHUNK, SPLITS, Collected, collect, no_progress_bars, packed, unpacked
 from backend.data.opening import stamp
 from backend.data.parts import Part, divide, warnings
-from backend.data.prepared import FILE, LENGTH, TARGET_COUNT, Prepared, Split, load_prepared
+from backend.data.prepared import (
+    FILE,
+    LENGTH,
+    OF_ROW,
+    ROWS,
+    TARGET_COUNT,
+    WINDOWS,
+    Prepared,
+    Split,
+    load_prepared,
+)
 from backend.data.preview import Preview, preview
 from backend.errors import UserError
 from backend.files import write_text
-from backend.interfaces import Row
+from backend.interfaces import Context, Features, Row, Task
 from backend.spec import JobSpec
 from backend.tasks import TASKS
-from backend.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from backend.tokenizer import Texts, Tokenizer
 
 __all__ = ["Prepared", "Preview", "Split", "load_prepared", "prepare", "preview"]
 
-FORMAT = 1  # of the folder; rows that were prepared in another format are prepared again
+FORMAT = 2  # of the folder; rows that were prepared in another format are prepared again
 
 
 def _silent(_message: str) -> None:
@@ -85,75 +93,102 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
     parts = divide(collected, job.data, task, job.seed)
     counts = {name: len(part.indices) for name, part in parts.items()}
     doubts = warnings(parts, collected.labels)
-    report(f"{_sizes(counts)}; {_classes(collected.labels)}")
+    report(f"{collected.splits['train'].form}; {_sizes(counts)}{_classes(collected.labels)}")
     for doubt in doubts:
         report(f"warning: {doubt}")
-    encoder = _Encoder(job, tokenizer, collected.labels)
-    cut = {name: encoder.write(part, folder / name) for name, part in parts.items()}
+    encoder = _Encoder(task, collected, tokenizer)
+    written = {name: encoder.write(part, folder / name, packing=name == "train") for name, part in parts.items()}
+    cut = {name: one.cut for name, one in written.items()}
     if any(cut.values()):
         report(f"cut {sum(cut.values()):,} of {sum(counts.values()):,} texts, which were too long (task.max_length)")
+    examples = {name: one.windows for name, one in written.items()}
+    if examples != counts:
+        report(f"encoded to {_sizes(examples).replace('rows', 'examples')}")
     return Prepared(
+        task=collected.options.model_dump(mode="json"),
         labels=collected.labels,
+        columns=collected.columns,
+        form=collected.splits["train"].form,
         counts=counts,
+        examples=examples,
         label_counts={name: part.label_counts for name, part in parts.items()},
         cut=cut,
         warnings=doubts,
-        columns=tuple(column.name for column in task.columns),
-        inputs=tokenizer.input_names,
         fingerprint=_fingerprint(job, sources),
         job_fingerprint=_fingerprint(job),
         sources=sources,
     )
 
 
+class _Written(NamedTuple):
+    """What was written of a split."""
+
+    windows: int
+    cut: int  # texts that were too long
+
+
 class _Encoder:
-    """Writes the rows of a split with their encoding, a chunk at a time."""
+    """Writes the rows of a split and their windows, a chunk at a time."""
 
-    def __init__(self, job: JobSpec, tokenizer: Tokenizer, labels: Sequence[str]) -> None:
-        self._task = TASKS[job.task.name]
-        self._options = job.task
-        self._labels = labels
+    def __init__(self, task: Task, collected: Collected, tokenizer: Tokenizer) -> None:
+        self._task = task
         self._tokenizer = _Counting(tokenizer)
+        self._context = Context(collected.options, collected.labels, collected.columns, self._tokenizer)
 
-    def write(self, part: Part, folder: Path) -> int:
-        """Write a split and return how many of its texts were cut."""
+    def write(self, part: Part, folder: Path, *, packing: bool) -> _Written:
+        """Write a split; training examples are packed as the task likes."""
         from datasets import Features as Schema
-        from datasets import List, Value
+        from datasets import Value
+        from datasets.arrow_writer import ArrowWriter
 
-        names = [column.name for column in self._task.columns]
-        ids = [*self._tokenizer.input_names, *self._task.targets]
-        schema = Schema(
-            {
-                **dict.fromkeys(names, Value("string")),
-                **dict.fromkeys(ids, List(Value("int32"))),
-                **dict.fromkeys((LENGTH, TARGET_COUNT), Value("int32")),
-            }
-        )
+        folder.mkdir()
         self._tokenizer.cut = 0
-        chosen: Dataset = part.rows.data.select(part.indices)
-        encoded = chosen.map(
-            self._encode,
-            batched=True,
-            batch_size=CHUNK,
-            remove_columns=[ROW, LINE],
-            features=schema,
-            cache_file_name=str(folder.with_suffix(".encoded")),
-            load_from_cache_file=False,
-            new_fingerprint=folder.name,  # the cache is not used: no need to hash the tokenizer
-        )
-        encoded.save_to_disk(str(folder))
-        return self._tokenizer.cut
+        count = 0
+        schema = Schema({column.name: Value("string") for column in self._task.columns})
+        with ExitStack() as stack:
+            rows_file = stack.enter_context(ArrowWriter(path=str(folder / ROWS), features=schema))
+            windows_file: Any = None
+            for start, rows in self._chunks(part):
+                rows_file.write_batch(_columns([packed(row, self._task) for row in rows]))
+                windows = self._windows(rows, start, packing=packing)
+                if not windows:
+                    continue
+                if windows_file is None:
+                    types = self._schema(windows[0])
+                    windows_file = stack.enter_context(ArrowWriter(path=str(folder / WINDOWS), features=types))
+                windows_file.write_batch(_columns(windows))
+                count += len(windows)
+            if windows_file is None:
+                raise UserError("no row leaves anything to learn from: all are too long or too short for the task")
+            rows_file.finalize()
+            windows_file.finalize()
+        return _Written(count, self._tokenizer.cut)
 
-    def _encode(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        names = [column.name for column in self._task.columns]
-        cells = zip(*(columns[name] for name in names), strict=True)
-        rows: list[Row] = [dict(zip(names, values, strict=True)) for values in cells]
-        features = self._task.encode(rows, self._tokenizer, self._options, self._labels)
-        return {
-            **{key: [feature[key] for feature in features] for key in features[0]},
-            LENGTH: [len(feature["input_ids"]) for feature in features],
-            TARGET_COUNT: [self._task.target_count(feature) for feature in features],
-        }
+    def _chunks(self, part: Part) -> Iterator[tuple[int, list[Row]]]:
+        for start in range(0, len(part.indices), CHUNK):
+            yield start, unpacked(part.rows.data[part.indices[start : start + CHUNK]], self._task)
+
+    def _windows(self, rows: Sequence[Row], start: int, *, packing: bool) -> list[dict[str, Any]]:
+        encoded = self._task.encode(rows, self._context)
+        numbered = [(number, window) for number, windows in enumerate(encoded, start) for window in windows]
+        if packing:
+            examples = self._task.pack([window for _, window in numbered], self._context)
+            numbered = [(-1, example) for example in examples]
+        return [{**window, **self._measures(window), OF_ROW: number} for number, window in numbered]
+
+    def _measures(self, window: Features) -> dict[str, int]:
+        return {LENGTH: self._task.length(window), TARGET_COUNT: self._task.target_count(window)}
+
+    def _schema(self, window: Mapping[str, Any]) -> Any:
+        from datasets import Features, List, Value
+
+        numbers = {name: Value("float32" if name in self._task.reals else "int32") for name in window}
+        lists = {name: List(kind) for name, kind in numbers.items() if isinstance(window[name], list)}
+        return Features({**numbers, **lists})
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {key: [row[key] for row in rows] for key in rows[0]}
 
 
 class _Counting(Tokenizer):
@@ -163,16 +198,16 @@ class _Counting(Tokenizer):
         vars(self).update(vars(tokenizer))
         self.cut = 0
 
-    def encodings(self, texts: Sequence[str] | Sequence[tuple[str, str]], max_length: int) -> list[Encoding]:
+    def encodings(self, texts: Texts, max_length: int, *, special_tokens: bool = True) -> list[Encoding]:
         """Encode texts and count those with more than `max_length` tokens."""
-        encodings = super().encodings(texts, max_length)
+        encodings = super().encodings(texts, max_length, special_tokens=special_tokens)
         self.cut += sum(bool(encoding.overflowing) for encoding in encodings)
         return encodings
 
 
 def _classes(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-    return f"{len(labels)} classes: {', '.join(labels[:10])}{more}"
+    return f"; {len(labels)} classes: {', '.join(labels[:10])}{more}" if labels else ""
 
 
 def _sizes(counts: Mapping[str, int]) -> str:

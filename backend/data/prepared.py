@@ -9,29 +9,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from backend.data.collecting import unpacked
 from backend.errors import UserError
-from backend.interfaces import Features, Options
+from backend.interfaces import Array, Context, Features, Options, Row, Task
+from backend.tasks import TASKS
+from backend.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 FILE = "prepared.json"
-LENGTH, TARGET_COUNT = "length", "target_count"
+ROWS, WINDOWS = "rows.arrow", "windows.arrow"
+LENGTH, TARGET_COUNT, OF_ROW = "#length", "#targets", "#of-row"  # of a window
 
 
 class Prepared(Options):
     """What is in a folder of prepared rows."""
 
+    task: dict[str, Any]  # the options, with all that the training rows decide
     labels: tuple[str, ...]
+    columns: tuple[str, ...]  # of the task: those that the training rows have
+    form: str  # what the training file was taken for
     counts: dict[str, int]  # split -> rows
+    examples: dict[str, int]  # split -> windows, or what they were packed to
     label_counts: dict[str, dict[str, int]]  # split -> class -> rows
     cut: dict[str, int]  # split -> texts that were longer than the model reads
     warnings: tuple[str, ...]
-    columns: tuple[str, ...]  # of the task: what Split.rows gives
-    inputs: tuple[str, ...]  # of the model: what Split.features gives besides the targets
     fingerprint: str  # of all that decides the rows
     job_fingerprint: str  # the same without the state of the files
     sources: dict[str, str]  # what the job names -> the state of the file when it was read
+
+    def context(self, tokenizer: Tokenizer) -> Context:
+        """Return what the task knows beside the rows."""
+        options = TASKS[self.task["name"]].Options.model_validate(self.task)
+        return Context(options, self.labels, self.columns, tokenizer)
 
 
 def load_prepared(folder: Path) -> Prepared:
@@ -45,45 +56,56 @@ def load_prepared(folder: Path) -> Prepared:
 
 
 class Split:
-    """The rows of one split, raw and encoded; memory-mapped, so that every process may open it."""
+    """The rows of one split and their windows; memory-mapped, so that every process may open it."""
 
-    def __init__(self, data: Dataset, columns: Sequence[str], features: Sequence[str]) -> None:
-        self._rows = data.select_columns(list(columns))
-        self._features = data.select_columns(list(features))
-        self.lengths = _numbers(data, LENGTH)  # tokens of every row
-        self.target_counts = _numbers(data, TARGET_COUNT)  # targets of every row that count in the loss
+    def __init__(self, rows: Dataset, windows: Dataset, task: Task) -> None:
+        self._rows = rows
+        self._task = task
+        self._windows = windows.remove_columns([LENGTH, TARGET_COUNT, OF_ROW])
+        self.lengths = _numbers(windows, LENGTH)  # tokens of every window
+        self.target_counts = _numbers(windows, TARGET_COUNT)  # targets of every window that count in the loss
+        self.of_row = _numbers(windows, OF_ROW)  # the row of every window, ascending; -1 in packed examples
 
     @classmethod
-    def open(cls, folder: Path, name: str, targets: Sequence[str] = ()) -> Split:
-        """Open a split; its features are the inputs of the model and the targets that are named.
-
-        Raises UserError if the split is not there.
-        """
-        from datasets import load_from_disk
+    def open(cls, folder: Path, name: str) -> Split:
+        """Open a split. Raises UserError if it is not there."""
+        from datasets import Dataset
 
         prepared = load_prepared(folder)
         if name not in prepared.counts:
             raise UserError(f"{folder}: has no {name} rows; it has those of {', '.join(prepared.counts)}")
-        return cls(load_from_disk(str(folder / name)), prepared.columns, (*prepared.inputs, *targets))
+        rows, windows = (Dataset.from_file(str(folder / name / file)) for file in (ROWS, WINDOWS))
+        return cls(rows, windows, TASKS[prepared.task["name"]])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return rows as the user wrote them, by the names of the task's columns."""
-        return _listed(self._rows, indices)
+    @property
+    def row_count(self) -> int:
+        """The number of rows; one row may make several windows."""
+        return len(self._rows)
+
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        """Return rows by the names of the task's columns."""
+        return unpacked(_picked(self._rows, indices), self._task) if len(indices) else []
+
+    def windows(self, rows: Sequence[int]) -> list[int]:
+        """Return the numbers of the windows of some rows, in their order."""
+        first, last = (np.searchsorted(self.of_row, rows, side=side).tolist() for side in ("left", "right"))
+        return [window for start, end in zip(first, last, strict=True) for window in range(start, end)]
 
     def features(self, indices: Sequence[int]) -> list[Features]:
-        """Return encoded rows."""
-        return _listed(self._features, indices)
+        """Return windows."""
+        if not len(indices):
+            return []
+        columns = _picked(self._windows, indices)
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _listed(data: Dataset, indices: Sequence[int]) -> list[dict[str, Any]]:
-    if not len(indices):
-        return []
-    columns = data[[int(index) for index in indices]]
-    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+def _picked(data: Dataset, indices: Sequence[int]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = data[[int(index) for index in indices]]
+    return columns
 
 
-def _numbers(data: Dataset, column: str) -> np.ndarray[Any, Any]:
-    return np.asarray(data.with_format("numpy", columns=[column])[:][column], dtype=np.int32)
+def _numbers(data: Dataset, column: str) -> Array:
+    return np.asarray(data.data.column(column).to_numpy(), dtype=np.int32)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class Preview(Options):
     """The data of a job at a glance."""
 
-    rows: tuple[dict[str, Any], ...]  # the first ones of data.train, by the names of the task's columns
+    rows: tuple[dict[str, Any], ...]  # the first ones of data.train, by those columns of the task that are there
     columns: tuple[str, ...]  # of the file
     labels: tuple[str, ...]  # in the order of the model's outputs
-    label_counts: dict[str, int]  # of all rows of data.train
+    form: str  # what the file was taken for
+    label_counts: dict[str, int]  # what the task counts in all rows of data.train
     size: int  # rows of data.train
     splits: dict[str, int]  # rows that each split will have
     warnings: tuple[str, ...]
@@ -33,13 +34,19 @@ def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
         collected = collect(data, task, options, Path(folder))
         train = collected.splits["train"]
         parts = divide(collected, data, task, seed=0)
-        counts = Counter(task.strata(row) for row in train)
+        counts = Counter(name for row in train for name in task.tally(row))
         return Preview(
-            rows=tuple(dict(row) for row in train[:limit]),
+            rows=tuple({name: row[name] for name in collected.columns} for row in train[:limit]),
             columns=train.columns,
             labels=collected.labels,
-            label_counts={label: counts[label] for label in collected.labels},
+            form=train.form,
+            label_counts=dict(sorted(counts.items(), key=lambda item: _order(item[0], collected.labels))),
             size=len(train),
             splits={name: len(part.indices) for name, part in parts.items()},
             warnings=warnings(parts, collected.labels),
         )
+
+
+def _order(name: str, labels: tuple[str, ...]) -> tuple[int, str]:
+    """Put classes in the order of the model's outputs, and what is no class behind them."""
+    return (labels.index(name) if name in labels else len(labels), name)

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from backend.errors import Fault
 
 LARGEST_FIELD = 1 << 26  # characters of a CSV field; what is larger is most likely a quote that is never closed
 EMPTY = "is empty; name a file with examples"
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LOOK = 100  # records that tell which columns a file of objects has
 
 
@@ -42,6 +43,7 @@ class Source:
     name: str
     columns: tuple[str, ...]
     items: Iterator[Item]
+    form: str = ""  # what kind of file it was taken for, in words
 
 
 Reader: TypeAlias = Callable[[Path, str, str], Source]  # path, name in messages, encoding
@@ -52,17 +54,17 @@ def read_csv(path: Path, name: str, encoding: str) -> Source:
     with path.open(encoding=codec(encoding), errors="replace") as file:
         header = file.readline()
     delimiter = "," if "," in header else max(",;\t", key=header.count)
-    return _delimited(path, name, encoding, delimiter)
+    return replace(_delimited(path, name, encoding, delimiter), form=f"CSV with {DELIMITERS[delimiter]}")
 
 
 def read_tsv(path: Path, name: str, encoding: str) -> Source:
     """Read a file of columns with tabs between."""
-    return _delimited(path, name, encoding, "\t")
+    return replace(_delimited(path, name, encoding, "\t"), form="TSV")
 
 
 def read_jsonl(path: Path, name: str, encoding: str) -> Source:
     """Read a file with a JSON object in every line."""
-    return _objects(name, _guarded(_json_lines(path, name, encoding), path, name, encoding))
+    return replace(_objects(name, guarded(_json_lines(path, name, encoding), path, name, encoding)), form="JSONL")
 
 
 def read_json(path: Path, name: str, encoding: str) -> Source:
@@ -78,7 +80,7 @@ def read_json(path: Path, name: str, encoding: str) -> Source:
     if not isinstance(value, list):
         problem = f"holds a JSON {_kind(value)}; it must be a list of objects, or an object of columns"
         return Source(name, (), iter([Fault(file=name, problem=problem)]))
-    return _objects(name, (_record(item, name, row) for row, item in enumerate(value, start=1)))
+    return replace(_objects(name, (_record(item, name, row) for row, item in enumerate(value, start=1))), form="JSON")
 
 
 def read_parquet(path: Path, name: str, _encoding: str) -> Source:
@@ -98,21 +100,11 @@ def read_parquet(path: Path, name: str, _encoding: str) -> Source:
             for number, row in enumerate(rows, start=1):
                 yield Record(number, None, row)
 
-    return Source(name, tuple(file.schema_arrow.names), items())
-
-
-FORMATS: dict[str, Reader] = {
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".json": read_json,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".parquet": read_parquet,
-}
+    return Source(name, tuple(file.schema_arrow.names), items(), "Parquet")
 
 
 def _delimited(path: Path, name: str, encoding: str, delimiter: str) -> Source:
-    items = _guarded(_fields(path, encoding, delimiter), path, name, encoding)
+    items = guarded(_fields(path, encoding, delimiter), path, name, encoding)
     first = next(items, None)
     if first is None or isinstance(first, Fault):
         return Source(name, (), iter([first] if first else []))
@@ -229,7 +221,7 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "number")
 
 
-def _guarded(items: Iterator[Any], path: Path, name: str, encoding: str) -> Iterator[Any]:
+def guarded(items: Iterator[Any], path: Path, name: str, encoding: str) -> Iterator[Any]:
     """Pass items on; where the file is not text in the encoding, end with a fault that says so."""
     try:
         yield from items

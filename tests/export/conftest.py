@@ -93,8 +93,8 @@ def finished_run(
 ) -> RunDir:
     """Make what training leaves behind."""
     run = RunDir.create(workspace, job)
-    prepare(job, as_encoder(tokenizer), run.data)
     save_model(model, tokenizer, run.model)
+    prepare(job, as_encoder(tokenizer, run.model), run.data)
     run.write_report({"best_step": 1, "validation": {"metrics": {}}, "test": None, "seconds": 1.0})
     run.write_status(Status(state="finished", owner=Owner.me()))
     return run

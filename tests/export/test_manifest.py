@@ -11,7 +11,7 @@ import pytest
 from backend.errors import UserError
 from backend.files import sha256
 from export.manifest import NAME, read_manifest, verify
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from backend.rundir import RunDir
 from export.bundle import export_run
 from export.manifest import read_manifest
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 
 pytestmark = pytest.mark.slow
 

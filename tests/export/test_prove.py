@@ -10,17 +10,24 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from backend.data.prepared import load_prepared
 from backend.errors import UserError
+from backend.predict import TorchEngine
 from backend.rundir import RunDir
+from backend.tasks import TASKS
+from backend.tokenizer import Tokenizer
 from export.manifest import Figures, Proof, read_manifest
-from export.prove import Answers, Evidence, compare, gate, torch_answers
-from export.quantizers import QUANTIZERS
+from export.prove import Evidence, compare, gate
 from export.runtime import OnnxEngine
+
+
+TASK = TASKS["text-classification"]
+SIZES = (1, 8, 32)
 
 
 @pytest.fixture(scope="session")
 def evidence(session_run: RunDir) -> Evidence:
-    return Evidence.of(session_run)
+    return Evidence.of(session_run, 100_000)
 
 
 def proof(difference: float, drop: float, largest: float = 1.0) -> Proof:
@@ -39,8 +46,8 @@ def proof(difference: float, drop: float, largest: float = 1.0) -> Proof:
 
 
 def test_the_batches_are_short_long_and_ragged_in_every_size(evidence: Evidence) -> None:
-    lengths = [[len(evidence.features[row]["input_ids"]) for row in batch] for batch in evidence.batches()]
-    every = sorted(len(feature["input_ids"]) for feature in evidence.features)
+    lengths = [[evidence.lengths()[number] for number in batch] for batch in evidence.probes(SIZES)]
+    every = sorted(evidence.lengths())
     assert [len(batch) for batch in lengths] == [1] * 4 + [8] * 4 + [32] * 4
     assert lengths[0] == every[:1]
     assert sorted(lengths[4]) == every[:8]
@@ -49,15 +56,15 @@ def test_the_batches_are_short_long_and_ragged_in_every_size(evidence: Evidence)
 
 
 def test_few_validation_rows_are_enough(evidence: Evidence) -> None:
-    few = replace(evidence, features=evidence.features[:3], rows=evidence.rows[:3])
-    assert {len(batch) for batch in few.batches()} == {1, 3}
+    few = replace(evidence, windows=evidence.windows[:3], rows=evidence.rows[:3])
+    assert {len(batch) for batch in few.probes(SIZES)} == {1, 3}
 
 
-def test_the_rows_keep_to_the_budget_of_tokens(session_run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.prove.TOKENS", 400)
-    evidence = Evidence.of(session_run)
+def test_the_rows_keep_to_the_budget_of_tokens(session_run: RunDir) -> None:
+    evidence = Evidence.of(session_run, 400)
     assert 1 < len(evidence.rows) < evidence.rows_available == 48
-    assert len(evidence.rows) == len(evidence.features)
+    assert evidence.of_row == list(range(len(evidence.rows)))
+    assert len(evidence.rows) == len(evidence.windows)
 
 
 def test_the_proof_of_a_bundle_has_the_figures(bundles: dict[str, Path]) -> None:
@@ -80,35 +87,36 @@ def test_a_wrong_graph_is_caught(
     model.graph.initializer.append(numpy_helper.from_array(np.float32([0.01, 0]), "fault"))
     model.graph.node.append(helper.make_node("Add", ["right", "fault"], ["logits"]))
     onnx.save(model, tmp_path / "model.onnx")
-    reference = torch_answers(session_run.model, evidence)
-    found = compare(reference, {"fp32": Answers.of(OnnxEngine(tmp_path / "model.onnx"), evidence)}, evidence)
+    models = {"torch": TorchEngine(session_run.model, TASK), "fp32": OnnxEngine(tmp_path / "model.onnx")}
+    context = load_prepared(session_run.data).context(Tokenizer.load(session_run.model))
+    found = compare(models, evidence, context, SIZES)
     assert found.figures["fp32"].difference == pytest.approx(0.01, rel=1e-2)
     with pytest.raises(UserError, match=r"differs from the trained one by 0\.01"):
-        gate(found, "fp32", QUANTIZERS["fp32"], max_drop=1.0)
+        gate(found, "fp32", TASK, max_drop=1.0)
 
 
 def test_the_gate_lets_equal_models_pass() -> None:
-    gate(proof(difference=1e-5, drop=0.0), "fp32", QUANTIZERS["fp32"], max_drop=0.01)
+    gate(proof(difference=1e-5, drop=0.0), "fp32", TASK, max_drop=0.01)
 
 
 def test_the_tolerance_grows_with_the_outputs() -> None:
-    gate(proof(difference=5e-4, drop=0.0, largest=20.0), "fp32", QUANTIZERS["fp32"], max_drop=0.01)
+    gate(proof(difference=5e-4, drop=0.0, largest=20.0), "fp32", TASK, max_drop=0.01)
     with pytest.raises(UserError, match="differs"):
-        gate(proof(difference=5e-4, drop=0.0), "fp32", QUANTIZERS["fp32"], max_drop=0.01)
+        gate(proof(difference=5e-4, drop=0.0), "fp32", TASK, max_drop=0.01)
 
 
 def test_outputs_that_are_no_numbers_never_pass() -> None:
     with pytest.raises(UserError, match="differs"):
-        gate(proof(difference=float("nan"), drop=0.0), "int8", QUANTIZERS["int8"], max_drop=1.0)
+        gate(proof(difference=float("nan"), drop=0.0), "int8", TASK, max_drop=1.0)
 
 
 def test_int8_is_held_to_the_metric_alone() -> None:
-    gate(proof(difference=0.3, drop=0.01), "int8", QUANTIZERS["int8"], max_drop=0.0101)
+    gate(proof(difference=0.3, drop=0.01), "int8", TASK, max_drop=0.0101)
 
 
 def test_a_loss_is_refused_with_the_figures_and_a_way_out() -> None:
     with pytest.raises(UserError) as caught:
-        gate(proof(difference=0.3, drop=0.023), "int8", QUANTIZERS["int8"], max_drop=0.01)
+        gate(proof(difference=0.3, drop=0.023), "int8", TASK, max_drop=0.01)
     message = str(caught.value)
     assert "int8 loses 0.0230 of f1_macro on 100 validation rows" in message
     assert "torch 0.9000, fp32 0.8770, int8 0.8770" in message

@@ -9,13 +9,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from backend.errors import DataError, UserError
+from backend.interfaces import Generation
 from backend.predict import TorchPredictor
 from backend.rundir import RunDir
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["good", "bad", "unheard", *(f"word{number}" for number in range(60))]
@@ -33,7 +33,7 @@ sys.meta_path.insert(0, Blocker())
 PREDICT = """
 import json, sys
 from pathlib import Path
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 print(json.dumps(OnnxPredictor(Path(sys.argv[1])).predict(json.loads(sys.argv[2]))))
 """
 
@@ -47,8 +47,10 @@ def test_the_fp32_bundle_answers_as_torch_in_the_order_of_the_rows(
     predictor: OnnxPredictor, session_run: RunDir
 ) -> None:
     expected = TorchPredictor(session_run.path)
-    np.testing.assert_allclose(predictor.outputs(ROWS)["logits"], expected.outputs(ROWS)["logits"], atol=1e-5)
-    assert [row["label"] for row in predictor.predict(ROWS)] == [row["label"] for row in expected.predict(ROWS)]
+    answers, theirs = predictor.predict(ROWS), expected.predict(ROWS)
+    assert [row["label"] for row in answers] == [row["label"] for row in theirs]
+    for mine, other in zip(answers, theirs, strict=True):
+        assert mine["scores"] == pytest.approx(other["scores"], abs=1e-5)
     assert predictor.labels == expected.labels
     assert predictor.task is expected.task
 
@@ -59,8 +61,11 @@ def test_columns_that_the_task_does_not_read_are_left_out(predictor: OnnxPredict
 
 def test_no_rows_have_no_answers(predictor: OnnxPredictor) -> None:
     assert predictor.predict([]) == []
-    with pytest.raises(UserError, match="there are no rows"):
-        predictor.outputs([])
+
+
+def test_settings_of_writing_are_refused_by_a_model_that_does_not_write(predictor: OnnxPredictor) -> None:
+    with pytest.raises(UserError, match="does not write its answers"):
+        predictor.predict(ROWS[:1], Generation())
 
 
 def test_every_bad_row_is_named_with_its_column(predictor: OnnxPredictor) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from export.runtime import OnnxPredictor
+from export.predict import OnnxPredictor
 from export.server import MAX_BYTES, MAX_ROWS, create_app
 
 JSON = {"content-type": "application/json"}

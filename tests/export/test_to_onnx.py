@@ -10,16 +10,17 @@ import onnx
 import pytest
 import torch
 
+from backend.model import input_names
 from backend.tasks import TASKS
-from backend.tokenizer import Tokenizer
 from export import to_onnx as exporter
 from export.quantizers import QUANTIZERS
 from export.runtime import OnnxEngine
-from export.to_onnx import input_names, load_model, to_onnx
+from export.to_onnx import load_model, to_onnx
 
 TASK = TASKS["text-classification"]
 LONGEST = 64  # tokens that the tiny models read
 SHAPES = [(1, 1), (1, 3), (1, LONGEST), (2, 2), (3, LONGEST), (6, 8), (5, LONGEST - 1), (32, 17)]
+SAMPLE = {name: [1] * 9 for name in ("input_ids", "attention_mask", "token_type_ids")}
 INPUTS = {
     "bert": ("input_ids", "attention_mask", "token_type_ids"),
     "distilbert": ("input_ids", "attention_mask"),
@@ -53,10 +54,10 @@ def test_logits_equal_those_of_torch_at_every_shape(
     architecture: str, tmp_path: Path, save_tiny: Callable[[str, Path], Path]
 ) -> None:
     folder = save_tiny(architecture, tmp_path / "model")
-    to_onnx(folder, TASK, tmp_path / "model.onnx")
+    to_onnx(folder, TASK, SAMPLE, tmp_path / "model.onnx")
     engine = OnnxEngine(tmp_path / "model.onnx")
     model = load_model(folder, TASK)
-    names = input_names(model, Tokenizer.load(folder))
+    names = input_names(model, SAMPLE)
     assert engine.inputs == names == INPUTS[architecture]
     for rows, length in SHAPES:
         batch = ragged(rows, length)
@@ -86,14 +87,14 @@ def test_weights_beyond_a_protobuf_file_go_beside_it(
 ) -> None:
     folder = save_tiny("distilbert", tmp_path / "model")
     monkeypatch.setattr(exporter, "LARGEST_FILE", 0)
-    to_onnx(folder, TASK, tmp_path / "model.onnx")
+    to_onnx(folder, TASK, SAMPLE, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx.data").stat().st_size > (tmp_path / "model.onnx").stat().st_size
     batch = ragged(4, 9)
     expected = OnnxEngine(tmp_path / "model.onnx")(batch)["logits"]
     for precision, tolerance in {"fp32": 0.0, "int8": 0.2}.items():
         place = tmp_path / precision / "model.onnx"
         place.parent.mkdir()
-        QUANTIZERS[precision].quantize(tmp_path / "model.onnx", place)
+        QUANTIZERS[precision].quantize(tmp_path / "model.onnx", place, "encoder")
         assert (place.parent / "model.onnx.data").exists()
         np.testing.assert_allclose(OnnxEngine(place)(batch)["logits"], expected, rtol=0, atol=tolerance)
 
@@ -106,7 +107,7 @@ def test_the_exporter_says_nothing_of_its_own(
 ) -> None:
     folder = save_tiny("distilbert", tmp_path / "model")
     capfd.readouterr()
-    to_onnx(folder, TASK, tmp_path / "model.onnx")
-    QUANTIZERS["int8"].quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    to_onnx(folder, TASK, SAMPLE, tmp_path / "model.onnx")
+    QUANTIZERS["int8"].quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", "encoder")
     assert "".join(capfd.readouterr()) == ""
     assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []

@@ -266,6 +266,6 @@ def test_a_mapping_to_a_column_that_the_task_does_not_read_is_an_error(write: Wr
         collect_text(train=name, columns={"txt": "review"})
 
     assert str(caught.value) == (
-        'data.columns: "txt" is no column of the task; it reads "text", "label". '
+        'data.columns: "txt" is no column of the task; it reads "text", "text_pair", "label". '
         "Write what the task reads, then the column of the file: --data.columns text=review"
     )

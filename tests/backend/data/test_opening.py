@@ -33,7 +33,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def message(name: str, split: str = "train") -> str:
     with pytest.raises(UserError) as caught:
-        open_source(Data.model_validate({"train": "x", split: name}), split)
+        open_source(Data.model_validate({"train": "x", split: name}), split, {})
     return str(caught.value)
 
 
@@ -65,7 +65,7 @@ def test_a_file_in_a_missing_folder(write: Write) -> None:
 def test_an_unknown_extension_is_answered_with_the_known_ones(write: Write) -> None:
     assert message(write("reviews.xlsx", "")) == (
         'data.train: "reviews.xlsx" has an unknown extension; '
-        "known are .csv, .tsv, .json, .jsonl, .ndjson, .parquet: save it as one of these"
+        "this task reads .csv, .tsv, .json, .jsonl, .ndjson, .parquet: save it as one of these"
     )
 
 
@@ -77,7 +77,7 @@ def test_an_unknown_sample_is_answered_with_the_known_ones() -> None:
 
 def test_an_unknown_encoding_is_answered_with_common_ones(write: Write) -> None:
     with pytest.raises(UserError) as caught:
-        open_source(Data(train=write("r.csv", "text\na\n"), encoding="utf-9"), "train")
+        open_source(Data(train=write("r.csv", "text\na\n"), encoding="utf-9"), "train", {})
 
     assert str(caught.value) == ('data.encoding: there is no encoding "utf-9"; common ones are utf-8, gb18030, cp1252')
 
@@ -105,7 +105,7 @@ def test_a_data_set_in_a_folder_is_loaded_as_from_the_hub(tmp_path: Path) -> Non
     folder.mkdir(parents=True)
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
 
-    source = open_source(Data(train=str(folder.parent)), "train")
+    source = open_source(Data(train=str(folder.parent)), "train", {})
 
     assert source.columns == ("text", "label")
     assert list(source.items) == [

@@ -38,12 +38,13 @@ def test_the_splits_have_their_shares_and_classes(prepared_folder: Path) -> None
     assert prepared.counts == {"train": 80, "validation": 10, "test": 10}
     assert prepared.label_counts["train"] == {"positive": 40, "negative": 40}
     assert prepared.label_counts["test"] == {"positive": 5, "negative": 5}
-    assert prepared.inputs == ("input_ids", "attention_mask")
+    assert prepared.examples == prepared.counts
+    assert prepared.form == "CSV with commas"
     assert prepared.columns == ("text", "label")
 
 
 def test_a_split_gives_back_rows_and_their_encoding(prepared_folder: Path, tokenizer: Tokenizer) -> None:
-    split = Split.open(prepared_folder, "train", ("labels",))
+    split = Split.open(prepared_folder, "train")
     indices = [7, 0, 7]
 
     rows, features = split.rows(indices), split.features(indices)
@@ -66,11 +67,13 @@ def test_all_rows_are_in_the_splits_once(prepared_folder: Path) -> None:
     assert sorted(texts) == sorted(line.split(",")[0] for line in TEXTS.splitlines()[1:])
 
 
-def test_a_split_without_targets_gives_the_inputs_alone(prepared_folder: Path) -> None:
+def test_every_window_knows_its_row_but_those_of_the_training(prepared_folder: Path) -> None:
     split = Split.open(prepared_folder, "test")
 
-    assert set(split.features([0])[0]) == {"input_ids", "attention_mask"}
-    assert split.features([]) == []
+    assert split.of_row.tolist() == list(range(10))
+    assert split.windows([7, 2]) == [7, 2]
+    assert split.features([]) == split.rows([]) == []
+    assert set(Split.open(prepared_folder, "train").of_row) == {-1}
 
 
 def test_texts_that_were_cut_are_counted_and_reported(write: Write, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_texts_that_were_cut_are_counted_and_reported(write: Write, tokenizer: T
     assert prepared.cut == {"train": 40, "validation": 5, "test": 5}
     assert messages == [
         "reading r.csv",
-        "80 train rows, 10 validation rows, 10 test rows; 2 classes: negative, positive",
+        "CSV with commas; 80 train rows, 10 validation rows, 10 test rows; 2 classes: negative, positive",
         "cut 50 of 100 texts, which were too long (task.max_length)",
     ]
     assert Split.open(tmp_path / "data", "train").lengths.max() == 4
@@ -138,7 +141,7 @@ def test_declared_classes_keep_their_order(write: Write, tokenizer: Tokenizer, t
     spec = job(write("r.csv", TEXTS), task={"name": "text-classification", "labels": ["positive", "negative"]})
 
     assert prepare(spec, tokenizer, tmp_path / "data").labels == ("positive", "negative")
-    split = Split.open(tmp_path / "data", "train", ("labels",))
+    split = Split.open(tmp_path / "data", "train")
     pairs = zip(split.rows(range(9)), split.features(range(9)), strict=True)
     assert {(row["label"], feature["labels"][0]) for row, feature in pairs} == {("positive", 0), ("negative", 1)}
 
@@ -235,7 +238,7 @@ from backend.spec import parse_job
 from backend.tokenizer import Tokenizer
 job = parse_job({"model": "unused", "data": {"train": "r.csv"}})
 prepare(job, Tokenizer.load(Path(sys.argv[1])), Path("data"))
-Split.open(Path("data"), "train", ("labels",)).features([0])
+Split.open(Path("data"), "train").features([0])
 assert "torch" not in sys.modules
 """
     environment = {

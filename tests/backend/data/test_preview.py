@@ -85,6 +85,6 @@ def test_a_mapping_that_the_task_does_not_know_is_refused(write: Write) -> None:
         read_inputs(name, TASK, {"txt": "text"})
 
     assert str(caught.value) == (
-        'column: "txt" is no column of the task; it reads "text", "label". '
+        'column: "txt" is no column of the task; it reads "text", "text_pair", "label". '
         "Write what the task reads, then the column of the file: --column text=text"
     )

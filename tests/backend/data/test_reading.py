@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from backend.data.reading import FORMATS, Record, Source
+from backend.data.formats import FORMATS
+from backend.data.reading import Record, Source
 from backend.errors import Fault
 
 Write = Callable[[str, str | bytes], str]
