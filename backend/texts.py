@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,6 @@ class TextTask(Task):
         """Settings that all such tasks have."""
 
         max_length: int = Field(256, ge=4, description="Tokens of a text, or of a pair; what is longer is cut.")
-        pairs: bool = Field(
-            False, description="Every row has a second text, text_pair; on by itself if a training row has one."
-        )
-
-    def settle(self, rows: Sequence[Row], options: Any) -> Any:
-        """Return the options with `pairs` as the training rows have it."""
-        found = any(str(row.get(TEXT_PAIR.name) or "").strip() for row in rows)
-        return options.model_copy(update={"pairs": options.pairs or found})
-
-    def faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield an empty text, a second text that other rows have, and what is wrong with the target."""
-        yield from self.input_faults(row)
-        second = row.get(TEXT_PAIR.name)
-        if (options.pairs or second is not None) and not str(second or "").strip():
-            yield TEXT_PAIR.name, "is empty; give every row a second text, or leave out the column"
-        yield from self.target_faults(row, labels, options)
-
-    @abstractmethod
-    def target_faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield (column name, what is wrong and the likely fix) for the target of one training row."""
 
     @abstractmethod
     def target_encoder(self, context: Context) -> Callable[[Any], list[Any]]:
@@ -61,12 +41,11 @@ class TextTask(Task):
 
     def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
         """Encode each text or pair to one window, with the target where the row has it."""
-        texts = [row[TEXT.name] for row in rows]
         if TEXT_PAIR.name in context.columns:
-            seconds = [row[TEXT_PAIR.name] or "" for row in rows]
-            features = context.tokenizer(list(zip(texts, seconds, strict=True)), context.options.max_length)
+            pairs = [(row[TEXT.name], row[TEXT_PAIR.name]) for row in rows]
+            features = context.tokenizer(pairs, context.options.max_length)
         else:
-            features = context.tokenizer(texts, context.options.max_length)
+            features = context.tokenizer([row[TEXT.name] for row in rows], context.options.max_length)
         target = next(column.name for column in self.columns if column.role == "target")
         encoded = self.target_encoder(context)
         for row, feature in zip(rows, features, strict=True):

@@ -16,6 +16,7 @@ from backend.texts import TEXT, TEXT_PAIR, TextTask, class_names, sigmoid, unkno
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 EXPECTED = 'such as ["one", "two"] or one|two'
 
@@ -57,8 +58,9 @@ class MultiLabelClassification(TextTask):
             raise UserError('column "labels" has no label in any row: give some rows a label')
         return class_names(found, options.labels)
 
-    def target_faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield a missing list, and each label that is not known."""
+    def faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
+        """Yield an empty text, a missing list, and each label that is not known."""
+        yield from self.input_faults(row)
         found = row.get("labels")
         if found is None:
             yield "labels", "is empty; write [] where no label applies, or remove the row"
@@ -85,6 +87,14 @@ class MultiLabelClassification(TextTask):
     def strata(self, row: Row) -> str:
         """Return one label of the row: whole sets of labels are often too rare for every part of a split."""
         return str(min(row.get("labels") or [""]))
+
+    def tally(self, row: Row) -> Iterator[str]:
+        """Yield every label of the row."""
+        yield from row["labels"]
+
+    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+        """Note in the model's configuration what its outputs are, for those who load it with transformers."""
+        model.config.problem_type = "multi_label_classification"
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
         """Return the binary cross entropy summed over the labels that count; smoothing draws targets towards 1/2."""

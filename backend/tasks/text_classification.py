@@ -41,8 +41,9 @@ class TextClassification(TextTask):
             raise UserError(f'column "label" has {only}: a classifier needs at least two classes')
         return class_names(found, options.labels)
 
-    def target_faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield a missing label, and one that is none of the classes."""
+    def faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
+        """Yield an empty text, a missing label, and one that is none of the classes."""
+        yield from self.input_faults(row)
         label = _label(row)
         if not label:
             yield "label", f"is empty; give it one of {', '.join(labels)}, or remove the row"

@@ -14,6 +14,7 @@ from backend.texts import TEXT, TEXT_PAIR, TextTask
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 LARGEST = 1e30  # what is larger is no score: its square is beyond what the weights are kept in
 
@@ -41,7 +42,6 @@ class TextScoring(TextTask):
 
     def settle(self, rows: Sequence[Row], options: Any) -> Any:
         """Return the options with the mean and the standard deviation of the training scores, unless they are given."""
-        options = super().settle(rows, options)
         scores = _scores(rows)
         if (options.mean, options.std) != (0.0, 1.0) or not scores:
             return options
@@ -55,8 +55,9 @@ class TextScoring(TextTask):
             raise UserError(f'column "score" has only {scores.pop():g}: there is nothing to learn from equal scores')
         return ("score",)
 
-    def target_faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
-        """Yield a score that is missing, no number, or beyond all bounds."""
+    def faults(self, row: Row, labels: Sequence[str], options: Any) -> Iterator[tuple[str, str]]:
+        """Yield an empty text, and a score that is missing, no number, or beyond all bounds."""
+        yield from self.input_faults(row)
         text = str("" if row.get("score") is None else row["score"]).strip()
         if not text:
             yield "score", "is empty; give it a number or remove the row"
@@ -83,6 +84,10 @@ class TextScoring(TextTask):
         from backend.metrics_labels import regression_report
 
         return regression_report([p["score"] for p in predictions], [float(row["score"]) for row in rows])
+
+    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+        """Note in the model's configuration what its output is, for those who load it with transformers."""
+        model.config.problem_type = "regression"
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
         """Return the squared error summed over the rows that count; there is nothing to smooth."""

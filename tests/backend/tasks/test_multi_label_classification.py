@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Context, Unreadable
@@ -193,3 +195,15 @@ def test_the_score_compares_answers_with_the_labels_of_the_rows() -> None:
 
 def test_a_split_keeps_the_share_of_one_label_of_each_row() -> None:
     assert [TASK.strata(given) for given in (row("sport", "art"), row("sport"), row())] == ["art", "sport", ""]
+
+
+def test_the_page_counts_every_label_of_a_row() -> None:
+    assert list(TASK.tally(row("sport", "art"))) == ["sport", "art"]
+
+
+def test_transformers_is_told_what_the_outputs_are() -> None:
+    model = SimpleNamespace(config=SimpleNamespace())
+
+    TASK.prepare(cast(PreTrainedModel, model), OPTIONS)
+
+    assert model.config.problem_type == "multi_label_classification"

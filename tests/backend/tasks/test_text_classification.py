@@ -116,26 +116,6 @@ def test_faults_say_what_to_do(row: dict[str, object], expected: list[tuple[str,
     assert list(TASK.faults(row, LABELS, OPTIONS)) == expected
 
 
-def test_a_second_text_is_needed_in_every_row_if_one_has_it() -> None:
-    options = TASK.settle([{"text": "a", "text_pair": None}, {"text": "a", "text_pair": "b"}], OPTIONS)
-
-    assert options.pairs
-    assert list(TASK.faults({"text": "a", "text_pair": None, "label": "positive"}, LABELS, options)) == [
-        ("text_pair", "is empty; give every row a second text, or leave out the column")
-    ]
-    assert list(TASK.faults({"text": "a", "text_pair": "b", "label": "positive"}, LABELS, options)) == []
-
-
-def test_a_column_of_second_texts_that_are_all_empty_is_refused() -> None:
-    found = [{"text": "a", "text_pair": " ", "label": "positive"}]
-
-    assert [column for column, _ in TASK.faults(found[0], LABELS, TASK.settle(found, OPTIONS))] == ["text_pair"]
-
-
-def test_rows_without_a_second_text_settle_for_single_texts() -> None:
-    assert not TASK.settle([{"text": "a", "text_pair": None}], OPTIONS).pairs
-
-
 def test_rows_are_encoded_with_the_number_of_their_class(tokenizer: Tokenizer) -> None:
     windows = TASK.encode(
         [{"text": "a good film", "label": "positive"}, {"text": "film", "label": " negative"}], context(tokenizer)

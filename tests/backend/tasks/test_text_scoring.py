@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models
+from transformers import PreTrainedModel
 
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Context
@@ -106,3 +108,11 @@ def test_the_score_compares_answers_with_the_numbers_of_the_rows() -> None:
 
     assert report.metrics == pytest.approx({"pearson": 5 / np.sqrt(28), "spearman": 1.0, "mse": 2 / 3, "mae": 2 / 3})
     assert TASK.metric in report.metrics
+
+
+def test_transformers_is_told_what_the_output_is() -> None:
+    model = SimpleNamespace(config=SimpleNamespace())
+
+    TASK.prepare(cast(PreTrainedModel, model), OPTIONS)
+
+    assert model.config.problem_type == "regression"
