@@ -39,8 +39,18 @@ class Rendered(NamedTuple):
     replies: tuple[tuple[int, int], ...]
 
 
+@lru_cache(maxsize=4)
+def chat_of(tokenizer: Tokenizer) -> Chat:
+    """Return the chat of a tokenizer, made once: it has to try the template."""
+    return Chat(tokenizer)
+
+
 class Chat:
-    """The chat template of a model."""
+    """The chat template of a model.
+
+    `stop_ids` are the tokens that end an answer: that of the template, and those of the tokenizer. `appended` is what
+    ends a conversation where the template writes no such token.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -50,6 +60,9 @@ class Chat:
             self._variables.update(begin=_begin(tokenizer), end=_end(tokenizer))
         self._template = _compiled(own or DEFAULT_TEMPLATE)
         self._closing = self._find_closing()
+        end = self._special(self._closing)
+        self.stop_ids = tuple(dict.fromkeys((*end, *tokenizer.stop_ids)))
+        self.appended = () if end else tokenizer.stop_ids[:1]
 
     def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
         """Return turns as text; `ask` adds what an answer begins with. Raises UserError if the template refuses."""
@@ -74,16 +87,6 @@ class Chat:
                 done = self._end(text, messages[: place + 1], max(start, done))
                 replies.append((start, done))
         return Rendered(text, tuple(replies))
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end an answer: that of the template, and those of the tokenizer."""
-        return tuple(dict.fromkeys((*self._special(self._closing), *self._tokenizer.stop_ids)))
-
-    @property
-    def appended(self) -> tuple[int, ...]:
-        """The token that ends a conversation where the template writes none after an answer."""
-        return () if self._special(self._closing) else self._tokenizer.stop_ids[:1]
 
     def _start(self, text: str, before: Sequence[Message]) -> int:
         """Return where a reply begins: where the text leaves what comes before it, and what an answer begins with."""

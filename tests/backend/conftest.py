@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.rundir import RunDir
+from backend.tokenizer import Tokenizer
 
 TrainRun = Callable[..., RunDir]
 
@@ -43,3 +44,22 @@ def train_here() -> Callable[..., None]:
         train(parse(["--job", str(run.job_file), *flags]), connect())
 
     return train_run
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Callable[..., Tokenizer]:
+    """Make a tokenizer with a token for every byte, then <pad> (256), <s>, </s>, <|im_start|>, <|im_end|>, <mask>."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as FastTokenizer
+
+    def make(**config: object) -> Tokenizer:
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        fast = FastTokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        fast.decoder = decoders.ByteLevel()
+        added = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<mask>"]
+        fast.add_special_tokens([AddedToken(token, special=True) for token in added])
+        names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
+        return Tokenizer(fast, {**names, **config}, ("input_ids", "attention_mask"))
+
+    return make
