@@ -110,7 +110,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     config = partial / "tokenizer_config.json"
     saved = json.loads(config.read_text(encoding="utf-8"))
     known = {**tokenizer_settings(tokenizer, partial, "main"), "chat_template": None}  # which has a file of its own
-    write_json(config, {**saved, **{name: value for name, value in known.items() if value and name not in saved}})
+    write_json(
+        config,
+        {**saved, **{name: value for name, value in known.items() if value not in (None, []) and name not in saved}},
+    )
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
