@@ -11,7 +11,9 @@ HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 KANA = "\u3041-\u3096\u30a1-\u30fa\u30fc\u31f0-\u31ff\uff66-\uff9d"
 _PUNCTUATION = "\u3001-\u3003\u3005-\u3020\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 
-_GAP = re.compile(rf"(?<=[{HAN}{KANA}{_PUNCTUATION}]) (?=[{HAN}{KANA}{_PUNCTUATION}])")
+_SHARED = "\u2014\u2018\u2019\u201c\u201d\u2026"  # quotes, dash and ellipsis, which other writing has too
+_OWN = f"{HAN}{KANA}{_PUNCTUATION}"
+_GAP = re.compile(f"(?<=[{_OWN}]) (?=[{_OWN}{_SHARED}])|(?<=[{_SHARED}]) (?=[{_OWN}])")
 _HAN, _KANA, _LETTER = (re.compile(pattern) for pattern in (f"[{HAN}]", f"[{KANA}]", r"[^\W\d_]"))
 
 

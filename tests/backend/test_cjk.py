@@ -31,6 +31,8 @@ def test_words_are_split_and_chinese_and_japanese_to_characters(text: str, expec
         ("打 开 数 据 库 。", "打开数据库。"),
         ("データ を 開 く", "データを開く"),
         ("打 开 django 项 目", "打开 django 项目"),
+        ("输 入 “ 值 ” 。 … 好", "输入“值”。…好"),
+        ("a “ b ” … c", "a “ b ” … c"),
         ("no change here", "no change here"),
         ("한국어 문장", "한국어 문장"),
     ],
