@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Encoding
+from tokenizers import Encoding, Regex, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from backend.errors import UserError
@@ -18,6 +19,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 CHAT_TEMPLATE = "chat_template.jinja"
 SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
+FREQUENT = "中国我们一个没有北京です"  # words that a tokenizer of Chinese and Japanese has as tokens
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
@@ -33,6 +35,7 @@ class Tokenizer:
     ) -> None:
         self._fast = fast
         self._fast.no_padding()
+        self._separating: dict[str, Tokenizer] = {}
         names = input_names or config.get("model_input_names", tuple(INPUTS))
         self.input_names = tuple(name for name in INPUTS if name in names)
         self.chat_template: str | None = config.get("chat_template")
@@ -97,6 +100,26 @@ class Tokenizer:
         self._fast.no_truncation()
         return self._fast.encode_batch(list(texts), add_special_tokens=special_tokens)
 
+    def separating(self, characters: str) -> Tokenizer:
+        """Return a tokenizer that joins no two of these characters (a class of regular expressions) to a token.
+
+        It is this one, if it joins none of the most frequent Chinese and Japanese words, as those of BERT do not.
+        """
+        if characters not in self._separating:
+            self._separating[characters] = next(filter(_separates, self._split_at(characters)), self)
+        return self._separating[characters]
+
+    def _split_at(self, characters: str) -> Iterator[Tokenizer]:
+        """Yield this tokenizer, and copies that cut texts at each character, after their own cuts and before."""
+        yield self
+        split = pre_tokenizers.Split(Regex(characters), "isolated")
+        own = [self._fast.pre_tokenizer] if self._fast.pre_tokenizer else []
+        for steps in ([*own, split], [split, *own]):
+            other = copy.copy(self)
+            other._fast = copy.deepcopy(self._fast)  # noqa: SLF001 - a copy of this one
+            other._fast.pre_tokenizer = pre_tokenizers.Sequence(steps)  # noqa: SLF001
+            yield other
+
     def features(self, encoding: Encoding) -> dict[str, list[Any]]:
         """Return the inputs that the model takes, unpadded."""
         return {name: list(getattr(encoding, INPUTS[name])) for name in self.input_names}
@@ -113,6 +136,11 @@ class Tokenizer:
         token = self.special.get(name)
         number = self._fast.token_to_id(token) if token is not None else None
         return () if number is None else (number,)
+
+
+def _separates(tokenizer: Tokenizer) -> bool:
+    (encoding,) = tokenizer.whole([FREQUENT], special_tokens=False)
+    return all(end - start < 2 for start, end in encoding.offsets)
 
 
 def _content(token: Any) -> str | None:
