@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from backend.cjk import language as written
 from backend.interfaces import Column, Context, Layout, Prediction, Report, Row, Unreadable
 from backend.seq2seq import Seq2Seq, examples, perplexity
 
@@ -54,8 +55,6 @@ class Translation(Seq2Seq):
         source = source or next((language for language in texts if language != target), "")
         target = target or next((language for language in texts if language != source), "")
         if not target:
-            from backend.cjk import language as written
-
             target = written([str(row.get("target") or "") for row in rows])
         return options.model_copy(update={"source_language": source, "target_language": target})
 
