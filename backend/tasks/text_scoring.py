@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -64,9 +65,7 @@ class TextScoring(TextTask):
             return
         number = _number(text)
         if number is None:
-            pointed = text.replace(",", ".")
-            hint = f"write {pointed}" if _number(pointed) is not None else "give it a number such as 3.5"
-            yield "score", f'"{text}" is not a number; {hint}'
+            yield "score", f'"{text}" is not a number; {_hint(text)}'
         elif not abs(number) <= LARGEST:
             yield "score", f'"{text}" is not a finite number up to {LARGEST:g}; give it such a number or remove the row'
 
@@ -107,3 +106,12 @@ def _number(text: str) -> float | None:
         return None if "_" in text else float(text)
     except ValueError:
         return None
+
+
+def _hint(text: str) -> str:
+    """Return what may be meant by a number with commas: they stand for a point, or between thousands."""
+    pointed = text.replace(",", ".")
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", text):
+        plain = text.replace(",", "")
+        return f"write {plain}" if _number(pointed) is None else f"write {plain} or {pointed}"
+    return "give it a number such as 3.5" if _number(pointed) is None else f"write {pointed}"

@@ -61,6 +61,8 @@ def test_equal_scores_are_refused() -> None:
         (" ", "is empty; give it a number or remove the row"),
         ("good", '"good" is not a number; give it a number such as 3.5'),
         ("3,5", '"3,5" is not a number; write 3.5'),
+        ("1,000", '"1,000" is not a number; write 1000 or 1.000'),
+        ("1,234,567.8", '"1,234,567.8" is not a number; write 1234567.8'),
         ("1_000", '"1_000" is not a number; give it a number such as 3.5'),
         ("inf", '"inf" is not a finite number up to 1e+30; give it such a number or remove the row'),
         ("nan", '"nan" is not a finite number up to 1e+30; give it such a number or remove the row'),
