@@ -62,6 +62,10 @@ class CausalLanguageModelling(Task):
         packing: bool = Field(True, description="Put several short texts into one example; the model keeps them apart.")
         generation: Generation = Generation(max_new_tokens=64, do_sample=True, temperature=0.8, top_p=0.95)
 
+    def question(self, row: Row) -> Row:
+        """Return the first half of a text, to be written on."""
+        return {"text": row["text"][: (len(row["text"]) + 1) // 2]}
+
     def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
         """Encode the texts with an end, in windows that share one token, so that each token but the first counts once.
 

@@ -57,7 +57,7 @@ class Dialogue(Task):
 
         name: Literal["dialogue"] = "dialogue"
         max_length: int = Field(
-            1024, ge=16, description="Tokens of a conversation; what is longer ends after the last answer that fits."
+            512, ge=16, description="Tokens of a conversation; what is longer ends after the last answer that fits."
         )
         packing: bool = Field(
             True, description="Put several short conversations into one example; the model keeps them apart."
@@ -79,6 +79,10 @@ class Dialogue(Task):
     def input_faults(self, row: Row) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the turns, and that there is nothing to answer."""
         yield from _faults(row, USER, "that is what is to be answered: add what the user says, or remove the last turn")
+
+    def question(self, row: Row) -> Row:
+        """Return the conversation without its last answer."""
+        return {MESSAGES.name: row[MESSAGES.name][:-1]}
 
     def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
         """Encode conversations that end with an answer to learn from, and those that end with a question to answer."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backend.interfaces import Array
 
 MASK = re.compile(r"\[MASK\]|<mask>")  # what the user writes; the model's own mask may be another
+WORD = re.compile(r"\S+")
 SUBWORD = "##"  # a WordPiece that goes on with the word before it
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are (BERT, section 3.1)
 LIKELIEST = 5
@@ -68,6 +69,13 @@ class MaskedLanguageModelling(Task):
         yield from found
         if not found and not MASK.search(row["text"]):
             yield "text", "has no mask; write [MASK] where the model shall tell a word"
+
+    def question(self, row: Row) -> Row:
+        """Return a text with the word in its middle masked, or the character if it has no spaces."""
+        words = list(WORD.finditer(row["text"]))
+        middle = words[len(words) // 2]
+        start, end = middle.span() if len(words) > 1 else (len(row["text"]) // 2, len(row["text"]) // 2 + 1)
+        return {"text": f"{row['text'][:start]}[MASK]{row['text'][end:]}"}
 
     def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
         """Encode the texts in windows; in those without masks of their own, mask what their content decides."""

@@ -136,3 +136,8 @@ def test_an_evaluation_writes_nothing() -> None:
 
 def test_text_files_are_read() -> None:
     assert TASK.files == {".txt": "text", "/": "text"}
+
+
+@pytest.mark.parametrize(("text", "half"), [("abcdef", "abc"), ("春眠不", "春眠"), ("a", "a")])
+def test_the_question_of_a_row_is_its_first_half(text: str, half: str) -> None:
+    assert TASK.question({"text": text}) == {"text": half}

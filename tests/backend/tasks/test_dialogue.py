@@ -233,3 +233,10 @@ def test_faults_say_what_to_do(messages: Any, to_learn: list[str], to_predict: l
 
     assert list(TASK.faults(row, (), Dialogue.Options())) == [("messages", problem) for problem in to_learn]
     assert list(TASK.input_faults(row)) == [("messages", problem) for problem in to_predict]
+
+
+def test_the_question_of_a_row_lacks_its_last_answer() -> None:
+    question = TASK.question({"messages": talk("a", "b", "c", "d", system="S")})
+
+    assert question == {"messages": talk("a", "b", "c", system="S")}
+    assert list(TASK.input_faults(question)) == []

@@ -186,3 +186,12 @@ def test_faults_say_what_to_do(text: str, to_learn: list[str], to_predict: list[
 def test_a_model_without_a_mask_is_refused(byte_tokenizer: Callable[..., Tokenizer]) -> None:
     with pytest.raises(UserError, match="has no mask token; take an encoder such as BERT or RoBERTa"):
         encoded("a", context(byte_tokenizer(mask_token=None)))
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [("We  walk home", "We  [MASK] home"), ("春眠不覺曉", "春眠[MASK]覺曉"), ("a b", "a [MASK]"), ("a", "[MASK]")],
+)
+def test_the_question_of_a_row_has_a_mask_in_its_middle(text: str, question: str) -> None:
+    assert TASK.question({"text": text}) == {"text": question}
+    assert list(TASK.input_faults({"text": question})) == []
