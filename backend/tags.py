@@ -119,12 +119,12 @@ def _broken(scheme: str, before: Tag, after: Tag) -> str:
 def _problem(tag: Tag, scheme: str, broken: str) -> str:
     kind = f"-{tag.type}" if tag.type else ""
     if broken == "alone":
-        return f'begins an entity that stands next to no other of its type; the scheme IOB1 has "I{kind}" there'
+        return f'begins an entity that stands next to no other of its type; IOB1 has "I{kind}" there'
     if broken == "headless":
         alone = f' (or "{SCHEMES[scheme][3]}{kind}" if it is one token)' if len(SCHEMES[scheme]) > 2 else ""
-        return f'goes on with an entity that has not begun; the scheme {scheme} begins one with "B{kind}"{alone}'
+        return f'goes on with an entity that has not begun; {scheme} begins one with "B{kind}"{alone}'
     if not SCHEMES[scheme]:
-        return 'has a letter before the type, but most tags have none; write "LOC", or "B-LOC" everywhere'
+        return f'has a letter before the type, but most tags have none; write "{tag.type}", or letters everywhere'
     letters = SCHEMES[scheme]
     forms = ", ".join(f'"{letter}-{tag.type or "LOC"}"' for letter in letters)
     return f'is no tag of the scheme {scheme}; expected "O", {forms}'

@@ -21,8 +21,8 @@ _FULL_WIDTH = re.compile("[\u3001-\u303f\uff01-\uff60]")  # signs, letters and d
 def words(text: str) -> list[Span]:
     """Return where the words of a text stand.
 
-    A word is a run of letters and digits, one character of a script without spaces, or one sign; marks belong to the
-    character before them.
+    A word is a run of letters, a run of digits, one character of a script without spaces, or one sign; marks belong to
+    the character before them. So a number and its unit (5kg) can be told apart.
     """
     return [match.span() for match in _word().finditer(text)]
 
@@ -66,8 +66,9 @@ def _close(before: str, after: str) -> bool:
 @cache
 def _word() -> re.Pattern[str]:
     marks = _marks()
-    plain = r"[A-Za-z0-9]+(?![^\x00-\x7f]|\w)"  # says nothing new, but it is ten times as fast
-    return re.compile(rf"{plain}|[{UNSPACED}][{marks}]*|(?:[^\W{UNSPACED}][{marks}]*)+|\S[{marks}]*")
+    plain = r"[A-Za-z]+(?![^\x00-\x7f]|[A-Za-z])"  # says nothing new, but it is ten times as fast
+    letters = rf"(?:[^\W\d_{UNSPACED}][{marks}]*)+"
+    return re.compile(rf"{plain}|[{UNSPACED}][{marks}]*|{letters}|\d+[{marks}]*|\S[{marks}]*")
 
 
 def _marks() -> str:
