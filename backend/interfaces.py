@@ -163,6 +163,11 @@ class Task(ABC):
         """Yield (column name, what is wrong and the likely fix) for one training row."""
         yield from self.input_faults(row)
 
+    def question(self, row: Row) -> Row:
+        """Return what a user would ask where a training row has the answer."""
+        inputs = (column.name for column in self.columns if column.role == "input")
+        return {name: row[name] for name in inputs if row.get(name) is not None}
+
     def input_faults(self, row: Row) -> Iterator[tuple[str, str]]:
         """Yield (column name, what is wrong and the likely fix) for what a prediction reads of one row."""
         for column in self.columns:

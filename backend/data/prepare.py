@@ -100,7 +100,7 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
     written = {name: encoder.write(part, folder / name, packing=name == "train") for name, part in parts.items()}
     cut = {name: one.cut for name, one in written.items()}
     if any(cut.values()):
-        report(f"cut {sum(cut.values()):,} of {sum(counts.values()):,} texts, which were too long (task.max_length)")
+        report(f"cut {sum(cut.values()):,} texts, which were too long (task.max_length)")
     examples = {name: one.windows for name, one in written.items()}
     if examples != counts:
         report(f"encoded to {_sizes(examples).replace('rows', 'examples')}")

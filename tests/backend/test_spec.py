@@ -83,7 +83,7 @@ def test_an_unknown_key_is_named_with_what_may_be_meant(changes: dict[str, Any],
         ({"tuning": {"name": "magic"}}, 'tuning.name: "magic" is not one of full, freeze'),
         (
             {"task": {"name": "text-clasification"}},
-            'task.name: "text-clasification" is not one of text-classification; did you mean "text-classification"?',
+            f'task.name: "text-clasification" is not one of {", ".join(TASKS)}; did you mean "text-classification"?',
         ),
         ({"precision": "fp-16"}, 'precision: "fp-16" is not one of auto, fp32, bf16, fp16; did you mean "fp16"?'),
         (

@@ -6,10 +6,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from backend.data.collecting import Collected, no_progress_bars
+from backend.data.collecting import Collected, collect, no_progress_bars
 from backend.data.opening import local_path, open_source, stamp
 from backend.data.reading import Record
-from backend.data.samples import SAMPLES
+from backend.data.samples import HERE, SAMPLES
 from backend.errors import UserError
 from backend.spec import Data
 from backend.tasks import TASKS
@@ -71,7 +71,7 @@ def test_an_unknown_extension_is_answered_with_the_known_ones(write: Write) -> N
 
 def test_an_unknown_sample_is_answered_with_the_known_ones() -> None:
     assert message("sample:movies") == (
-        'data.train: there is no sample "sample:movies"; there are sample:movie-reviews'
+        'data.train: there is no sample "sample:movies"; there are ' + ", ".join(f"sample:{name}" for name in SAMPLES)
     )
 
 
@@ -83,9 +83,15 @@ def test_an_unknown_encoding_is_answered_with_common_ones(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_sample_is_there_and_without_faults(collect_text: Collect, name: str) -> None:
-    assert SAMPLES[name].task in TASKS
-    assert len(collect_text(train=f"sample:{name}").splits["train"]) > 1000
+def test_every_sample_is_there_and_without_faults(name: str, tmp_path: Path) -> None:
+    task = TASKS[SAMPLES[name].task]
+    found = collect(Data(train=f"sample:{name}"), task, task.Options.model_validate({}), tmp_path)
+    assert len(found.splits["train"]) >= 40
+    assert (HERE / SAMPLES[name].file).with_suffix(".LICENSE").is_file()
+
+
+def test_every_task_has_a_sample() -> None:
+    assert {sample.task for sample in SAMPLES.values()} == TASKS.keys()
 
 
 @pytest.mark.usefixtures("offline", "own_cache")

@@ -86,7 +86,7 @@ def test_texts_that_were_cut_are_counted_and_reported(write: Write, tokenizer: T
     assert messages == [
         "reading r.csv",
         "CSV with commas; 80 train rows, 10 validation rows, 10 test rows; 2 classes: negative, positive",
-        "cut 50 of 100 texts, which were too long (task.max_length)",
+        "cut 50 texts, which were too long (task.max_length)",
     ]
     assert Split.open(tmp_path / "data", "train").lengths.max() == 4
 
