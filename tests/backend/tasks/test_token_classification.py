@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from backend.data import samples
+from backend.data.conll import read_conll
+from backend.data.reading import Record, read_jsonl
 from backend.entities import from_entities, from_tokens
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Context, Features
@@ -306,3 +310,17 @@ def test_common_names_of_columns_are_known(there: set[str], title: str) -> None:
 
 def test_a_prediction_needs_the_text_alone() -> None:
     assert [column.name for column in TASK.inputs(("text", "tokens", "tags"))] == ["text"]
+
+
+@pytest.mark.parametrize(("name", "scheme", "types"), [("ner.jsonl", "BIO", 11), ("ner_zh.conll", "BMES", 10)])
+def test_the_samples_are_without_faults(name: str, scheme: str, types: int) -> None:
+    path = Path(samples.__file__).with_name(name)
+    read, convert = (read_conll, from_tokens) if path.suffix == ".conll" else (read_jsonl, from_entities)
+    items = list(read(path, name, "utf-8").items)
+    rows = [convert(item.values) for item in items if isinstance(item, Record)]
+
+    options = TASK.settle(rows, TokenClassification.Options())
+    labels = TASK.labels(rows, options)
+
+    assert (len(rows), options.scheme, len(labels)) == (600, scheme, 2 * types + 1)
+    assert not [fault for row in rows for fault in TASK.faults(row, labels, options)]
