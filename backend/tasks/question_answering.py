@@ -194,14 +194,14 @@ def _windows(row: Row, encoding: Encoding, context: Context) -> Iterator[Feature
     values |= {"starts": places[:, 0].tolist(), "ends": places[:, 1].tolist()}
     answer = _answer(row, places, pieces)
     for begin, end in _cuts(first, last, room, options.stride):
-        keep = [*range(first), *range(begin, end), *range(last, len(sides))]
-        features = {name: [column[piece] for piece in keep] for name, column in values.items()}
+        features = {name: column[:first] + column[begin:end] + column[last:] for name, column in values.items()}
         if answer is not None:
             null = _null_place(features["input_ids"], context)
             inside = begin <= answer[0] and answer[1] < end
             span = [piece - begin + first for piece in answer] if inside else [null, null]
             features |= {"start_positions": span[:1], "end_positions": span[1:]}
-            features["candidates"] = [int(stop > 0 or place == null) for place, stop in enumerate(features["ends"])]
+            features["candidates"] = [int(stop > 0) for stop in features["ends"]]
+            features["candidates"][null] = 1
         yield features
 
 
