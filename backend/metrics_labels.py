@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped] # scipy ships no types
+from scipy import stats
 
 from backend.interfaces import Array, Prediction, Report, Table
 from backend.metrics import InMemoryMetric
