@@ -58,7 +58,7 @@ def test_no_two_chinese_characters_share_a_token(make: Callable[[], FastTokenize
 
 
 def test_a_tokenizer_that_joins_none_is_taken_as_it_is() -> None:
-    fast = FastTokenizer(models.WordPiece({"[PAD]": 0, "[UNK]": 1, "中": 2}, unk_token="[UNK]"))  # noqa: S106
+    fast = FastTokenizer(models.WordPiece({"[PAD]": 0, "[UNK]": 1, "て": 2, "##す": 3}, unk_token="[UNK]"))  # noqa: S106
     fast.normalizer = normalizers.BertNormalizer()
     fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer = Tokenizer(fast, CONFIG)
