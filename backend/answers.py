@@ -36,28 +36,26 @@ def canonical(answers: Any, column: str) -> dict[str, list[Any]]:
     return {"text": texts, "answer_start": [_whole(start, column) for start in starts]}
 
 
-def single(answer: Any, start: Any, column: str) -> dict[str, list[Any]]:
-    """Return the answers of a row that has one text and its start in two columns; no text: no answer."""
-    if not str(answer or "").strip():
+def single(row: Row) -> dict[str, list[Any]]:
+    """Return the answers of a row that has one and its start in columns of their own; no text: no answer."""
+    answer = str(row["answer"] or "")
+    if not answer.strip():
         return {"text": [], "answer_start": []}
-    return {"text": [str(answer)], "answer_start": [_whole(start, column)]}
+    start = _whole(row.get("answer_start"), "answer_start")
+    if problem := _misplaced(answer, start, str(row["context"] or "")):
+        raise Unreadable("answer_start", problem)
+    return {"text": [answer], "answer_start": [start]}
 
 
 def faults(row: Row) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the answers of a row: they must stand in its context where they say."""
-    answers, context = row.get("answers"), str(row["context"])
+    answers = row.get("answers")
     if answers is None:
         yield "answers", f"is empty; give it {EXAMPLE}, or {NO_ANSWER} where the text has no answer"
         return
     for text, start in zip(answers["text"], answers["answer_start"], strict=True):
-        if not text.strip():
-            yield "answers", f"has an empty text; give it one, or {NO_ANSWER} where the text has no answer"
-        elif not 0 <= start < len(context):
-            yield "answers", f'has "{text}" begin at {start}, but the context has {len(context)} characters'
-        elif (found := context[start : start + len(text)]) != text:
-            places = _places(context, text)
-            hint = f"; it begins at {places}" if places else "; the context does not hold it"
-            yield "answers", f'the context has "{found}" at {start}, not "{text}"{hint}'
+        if problem := _misplaced(text, start, row["context"]):
+            yield "answers", problem
 
 
 def best_spans(start: Array, end: Array, longest: int) -> tuple[Array, Array, Array]:
@@ -98,6 +96,20 @@ def _whole(start: Any, column: str) -> int:
     if isinstance(start, str) and start.strip().isdecimal():
         return int(start)
     raise Unreadable(column, f"has a start of {start!r}; give the character at which the answer begins, counted from 0")
+
+
+def _misplaced(text: str, start: int, context: str) -> str:
+    """Return what is wrong with an answer and its place; "" if nothing is."""
+    if not text.strip():
+        return f"has an empty text; give it one, or {NO_ANSWER} where the text has no answer"
+    if not 0 <= start < len(context):
+        return f'has "{text}" begin at {start}, but the context has {len(context)} characters'
+    found = context[start : start + len(text)]
+    if found == text:
+        return ""
+    places = _places(context, text)
+    hint = f"it begins at {places}" if places else "the context does not hold it"
+    return f'the context has "{found}" at {start}, not "{text}"; {hint}'
 
 
 def _places(context: str, text: str) -> str:

@@ -174,7 +174,7 @@ def _with_answers(values: Row) -> Row:
 
 def _with_one_answer(values: Row) -> Row:
     row = {name: values[name] for name in ("question", "context")}
-    return {**row, "answers": single(values.get("answer"), values.get("answer_start"), "answer_start")}
+    return {**row, "answers": single(values) if "answer" in values else None}
 
 
 def _windows(row: Row, encoding: Encoding, context: Context) -> Iterator[Features]:

@@ -49,10 +49,26 @@ def test_answers_that_cannot_be_read_are_told(answers: object, problem: str) -> 
 
 
 def test_one_answer_may_stand_in_two_columns() -> None:
-    assert single("Voss", " 5 ", "answer_start") == {"text": ["Voss"], "answer_start": [5]}
-    assert single("", None, "answer_start") == single(None, "", "answer_start") == {"text": [], "answer_start": []}
-    with pytest.raises(Unreadable, match="has a start of 'x'"):
-        single("Voss", "x", "answer_start")
+    row = {"context": CONTEXT, "answer": "Voss", "answer_start": " 5 "}
+
+    assert single(row) == {"text": ["Voss"], "answer_start": [5]}
+    for none in ("", " ", None):
+        assert single({**row, "answer": none}) == {"text": [], "answer_start": []}
+
+
+@pytest.mark.parametrize(
+    ("start", "problem"),
+    [
+        ("x", "has a start of 'x'; give the character at which the answer begins, counted from 0"),
+        (None, "has a start of None; give the character at which the answer begins, counted from 0"),
+        ("4", 'the context has " Vos" at 4, not "Voss"; it begins at 5'),
+    ],
+)
+def test_the_start_of_one_answer_is_told_to_be_wrong_by_its_own_column(start: object, problem: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        single({"context": CONTEXT, "answer": "Voss", "answer_start": start})
+
+    assert (caught.value.column, caught.value.problem) == ("answer_start", problem)
 
 
 @pytest.mark.parametrize(

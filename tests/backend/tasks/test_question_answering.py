@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from backend.data.batching import pad
 from backend.errors import UserError
-from backend.interfaces import IGNORED, Context, Features, Row
+from backend.interfaces import IGNORED, Context, Features, Layout, Row
 from backend.tasks.question_answering import QuestionAnswering
 from backend.tokenizer import Tokenizer
 
@@ -277,6 +277,13 @@ def test_every_layout_gives_the_same_row(values: dict[str, Any]) -> None:
     layout = next(layout for layout in TASK.layouts if {c.name for c in layout.columns} <= given.keys())
 
     assert layout.convert(given) == row("w1 w2", "w2")
+
+
+@pytest.mark.parametrize("layout", TASK.layouts, ids=lambda layout: layout.title)
+def test_a_file_to_predict_has_no_answers_in_any_layout(layout: Layout) -> None:
+    values = {"question": "who?", "context": "w1"}
+
+    assert layout.convert(values) == {**values, "answers": None}
 
 
 def test_the_report_is_that_of_squad(tokenizer: Tokenizer) -> None:
