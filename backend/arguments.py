@@ -15,8 +15,10 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 from backend.deepspeed_config import names
 from backend.errors import UserError
 from backend.rundir import RunDir, read_raw_job
+from backend.sample_job import check_model, sample_model, sample_settings
 from backend.sources import absolute
 from backend.spec import JobSpec, dotted_keys, parse_job
+from backend.tasks import TASKS
 
 WORKSPACE = Path("runs")
 
@@ -34,6 +36,7 @@ class _Own(BaseSettings):
     """The flags that are no setting of the job."""
 
     job: Path | None = Field(None, description="A job file; flags change its settings.")
+    sample: str = Field("", description="Train on a built-in sample: sets its data, its task and a model for it.")
     resume: bool = Field(False, description="Go on from the newest checkpoint of the run that --job lies in.")
     workspace: Path = Field(WORKSPACE, description="Folder for the directories of new runs.")
     local_rank: int = Field(0, description="Given by the deepspeed launcher; not used.")
@@ -44,8 +47,10 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     given = _given(argv, prog)
     own = {name: given.pop(name, field.default) for name, field in _Own.model_fields.items()}
     file = Path(own["job"]) if own["job"] else None
+    if file and own["sample"]:
+        raise UserError("--sample and --job both say what to train on; give one of them")
     raw = read_raw_job(file) if file else {}
-    job = parse_job(_merged(raw, given))
+    job = parse_job(_of_sample(own["sample"], given) if own["sample"] else _merged(raw, given))
     run = file.parent if file and RunDir(file.parent).is_run and file.name == "job.json" else None
     resume = str(own["resume"]).lower() == "true"
     if run and given:
@@ -56,6 +61,16 @@ def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     if resume and not run:
         raise UserError("--resume needs --job DIR/job.json with the directory of the run to go on with")
     return Arguments(job if run else _anchored(job), run, Path(own["workspace"]), resume)
+
+
+def _of_sample(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a sample under those that were given, with the model of the samples if none was."""
+    raw = _merged(sample_settings(name), given)
+    task_name = raw["task"]["name"]
+    if not raw.get("model") and task_name in TASKS:
+        raw["model"] = sample_model(TASKS[task_name])
+        check_model(raw["model"], task_name)
+    return raw
 
 
 def _anchored(job: JobSpec) -> JobSpec:
