@@ -43,6 +43,7 @@ def _user_errors() -> Iterator[None]:
     context_settings=PASSED_ON,
     add_help_option=False,
     epilog=_examples(
+        "tunewright train --sample ner",
         "tunewright train --model FOLDER --data.train reviews.csv",
         "tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2",
         "tunewright train --job runs/ID/job.json --resume",
@@ -83,6 +84,14 @@ def _train_help(context: typer.Context) -> None:
     typer.echo()
 
 
+@app.command(epilog=_examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
+def samples() -> None:
+    """List the built-in samples: real, small, licensed data for every task."""
+    from webui.samples_command import list_samples
+
+    list_samples()
+
+
 @app.command(epilog=_examples("tunewright runs", "tunewright runs 20260131-101500-reviews-1a2b"))
 def runs(
     run_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this run; without it, list all runs.")] = "",
@@ -103,13 +112,14 @@ def runs(
         'tunewright predict runs/ID "A film to remember."',
         "tunewright predict runs/ID/export/int8 --file new.csv --out answers.csv",
         "tunewright predict runs/ID --file new.csv --out answers.csv --column text=review",
+        'tunewright predict runs/ID "Who wrote it?" "Emma was written by Jane Austen."  # a text for each input',
     )
 )
 def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it needs
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or one of its bundles.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file with rows to answer.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the rows with their answers go, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the rows with their answers go: .csv or .jsonl.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="TASK_COLUMN=COLUMN, where the names differ.")] = None,
     workspace: Workspace = WORKSPACE,
 ) -> None:
@@ -127,18 +137,18 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
 @app.command(epilog=_examples("tunewright export runs/ID", "tunewright export runs/ID --precision fp32"))
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
-    precision: Annotated[str, typer.Option(help="Of the weights: fp32 or int8.")] = "int8",
+    precision: Annotated[str, typer.Option(help="Of the weights: fp32, int8, or int4 (models that write).")] = "int8",
     max_drop: Annotated[
-        float | None, typer.Option(help="Largest drop of the metric; a bundle with more is not kept.")
+        float | None,
+        typer.Option(help="A bundle that loses more is not kept; by default as the task allows."),
     ] = None,
     workspace: Workspace = WORKSPACE,
 ) -> None:
     """Export a finished run to a proven ONNX bundle."""
-    from export.bundle import MAX_DROP
     from export.cli import export_command
 
     with _user_errors():
-        export_command(_existing(run, workspace), precision, MAX_DROP if max_drop is None else max_drop)
+        export_command(_existing(run, workspace), precision, max_drop)
 
 
 @app.command(

@@ -41,8 +41,11 @@ class ExportJob:
         self.log_file = run.export / f"{precision}.log"
         self.process_file = run.export / f"{precision}.process.json"
 
-    def start(self, max_drop: float) -> None:
-        """Start the export, detached. Raises UserError if one is at work already."""
+    def start(self, max_drop: float | None = None) -> None:
+        """Start the export, detached; without a largest drop the task decides.
+
+        Raises UserError if one is at work already.
+        """
         if self.state() == "running":
             raise UserError(f"{self.run.id}: its {self.precision} export is at work already; wait until it has ended")
         self.run.export.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ class ExportJob:
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         with self.log_file.open("wb") as log:
             process = subprocess.Popen(
-                [*command, "--max-drop", str(max_drop)],
+                [*command, *([] if max_drop is None else ["--max-drop", str(max_drop)])],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

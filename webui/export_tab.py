@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from backend.errors import UserError
+from backend.interfaces import Task
 from backend.rundir import RunDir
-from export.bundle import MAX_DROP
+from backend.tasks import TASKS
 from export.manifest import Manifest, read_manifest
 from export.quantizers import QUANTIZERS
 from webui import render, run_view
@@ -17,6 +18,8 @@ from webui.export_job import ExportJob, zipped
 from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
 from webui.summary import finished
 
+USUAL = "int8"  # the precision that is chosen first, where it is offered
+DROP = "A bundle that loses more is not kept; empty: as the task allows."
 NOTHING = "No run has finished yet. A finished run can be exported here."
 ABOUT = (
     "Not exported in this precision yet. An export makes an ONNX model that runs without torch, compares it with the "
@@ -32,11 +35,8 @@ def build(shared: Shared, opened: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             run = gr.Dropdown([], label="Run", info="A finished run.", elem_id="export-run")
-            titles = [(quantizer.title, name) for name, quantizer in QUANTIZERS.items()]
-            precision = gr.Radio(titles, value=titles[-1][1], label="Precision", elem_id="precision")
-            drop = gr.Number(
-                MAX_DROP, label="Largest drop of the metric", info="A bundle that loses more is not kept.", step=0.005
-            )
+            precision = gr.Radio([], label="Precision", elem_id="precision")
+            drop = gr.Number(None, label="Largest drop of the metric", info=DROP, step=0.005, elem_id="max-drop")
             start = gr.Button("Export", variant="primary", elem_id="export")
             hint = gr.HTML(js_on_load=None)
         with gr.Column(scale=5, min_width=340):
@@ -56,7 +56,8 @@ def build(shared: Shared, opened: gr.Tab) -> None:
     choices: dict[str, Any] = {"fn": tab.choices, "inputs": [run, shared.run], "outputs": [run, hint], **QUIET}
     opened.select(**choices).then(**refresh)
     gr.on(None, **choices)
-    gr.on([run.change, precision.change], **refresh)
+    run.change(tab.fit, [run, precision], [precision, drop], **QUIET).then(**refresh)
+    precision.change(**refresh)
     start.click(tab.start, [run, precision, drop], hint, preprocess=False, **EVENT).then(**refresh)
     download.click(tab.archive, [run, precision], archive, **EVENT).then(None, js=SAVE, **QUIET)
     gr.Timer(POLL_SECONDS).tick(**refresh)
@@ -74,7 +75,23 @@ class ExportTab:
         value = next((run for run in (chosen, shown) if run in ids), next(iter(ids), None))
         return gr.Dropdown(ids, value=value), "" if ids else render.note(NOTHING)
 
-    def start(self, chosen: str | None, precision: str, drop: Any) -> str:
+    def fit(self, chosen: str | None, precision: str | None) -> tuple[Any, Any]:
+        """Offer what the architecture of a run's model can be exported to, and say what its task may lose."""
+        if not chosen:
+            return gr.skip(), gr.skip()
+        try:
+            task = _task(RunDir.open(self._shared.workspace / Path(chosen).name))
+        except UserError:  # the run is gone; its export says so
+            return gr.skip(), gr.skip()
+        offered = precisions(task)
+        value = precision if precision in offered else USUAL if USUAL in offered else offered[-1]
+        share = " of it" if task.lower_is_better else ""
+        return (
+            gr.Radio([(QUANTIZERS[name].title, name) for name in offered], value=value),
+            gr.Number(label=f"Largest drop of {task.metric}", placeholder=f"{task.max_drop:g}{share}"),
+        )
+
+    def start(self, chosen: str | None, precision: str | None, drop: Any) -> str:
         """Start an export."""
         try:
             self._job(chosen, precision).start(_limit(drop))
@@ -82,9 +99,9 @@ class ExportTab:
             return render.problem(str(error), "The export did not start")
         return ""
 
-    def refresh(self, chosen: str | None, precision: str, seen: list[Any]) -> list[Any]:
+    def refresh(self, chosen: str | None, precision: str | None, seen: list[Any]) -> list[Any]:
         """Return what changed since the last look."""
-        if not chosen:
+        if not chosen or not precision:
             return [*changed(seen, ["", gr.skip(), ""]), ["", False, ""]]
         job = self._job(chosen, precision)
         state = job.state()
@@ -93,18 +110,29 @@ class ExportTab:
         html, ready, log_html = changed(seen, now)
         return [html, gr.Button(visible=ready) if isinstance(ready, bool) else ready, log_html, now]
 
-    def archive(self, chosen: str, precision: str) -> str:
+    def archive(self, chosen: str | None, precision: str | None) -> str:
         """Return a zip file of the bundle."""
         return str(zipped(self._job(chosen, precision).bundle))
 
-    def _job(self, chosen: str | None, precision: str) -> ExportJob:
-        if not chosen or precision not in QUANTIZERS:
+    def _job(self, chosen: str | None, precision: str | None) -> ExportJob:
+        if not chosen or precision is None or precision not in QUANTIZERS:
             raise UserError("choose a run and a precision first; a run appears in the list when it has finished")
         name = Path(chosen).name  # an id, never a path to somewhere else
         return ExportJob(RunDir.open(self._shared.workspace / name), precision)
 
 
-def _limit(drop: Any) -> float:
+def precisions(task: Task) -> list[str]:
+    """Return the precisions that the architecture of a task can be exported to."""
+    return [name for name, quantizer in QUANTIZERS.items() if task.architecture in quantizer.architectures]
+
+
+def _task(run: RunDir) -> Task:
+    return TASKS[run.job.task.name]
+
+
+def _limit(drop: Any) -> float | None:
+    if drop in (None, ""):
+        return None
     if not isinstance(drop, int | float) or drop < 0:
         raise UserError(f"largest drop of the metric: {drop!r} is not a number of at least 0")
     return float(drop)
@@ -138,7 +166,7 @@ def proof(manifest: Manifest) -> str:
     facts = {
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB",
         "rows compared": found.rows,
-        f"drop of {found.metric}": f"{found.drop(manifest.precision):+.4f}",
+        f"drop of {found.metric}": f"{found.drop(manifest.precision, manifest.entry):+.4f}",
         "ONNX opset": manifest.opset,
     }
     files = [(name, f"{file.bytes:,}", file.sha256[:16] + "…") for name, file in manifest.files.items()]

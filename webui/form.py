@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from backend.errors import UserError
 
 SETTINGS = ".*"  # after the key of a union: the settings of its variants
+MOST_BUTTONS = 4  # of a choice; more become a list
 Read = Callable[[str, Any], Any]  # (dotted key, what the widget holds) -> JSON
 
 
@@ -38,6 +39,7 @@ class Entry:
     widget: Component
     read: Read
     depends: tuple[str, str] | None = None  # (key of the selector, name of the variant)
+    chooses: bool = False  # between the variants of a union
 
 
 class Form:
@@ -118,13 +120,14 @@ class Form:
 
     def _draw_choice(self, node: Node) -> None:
         names = [variant_name(variant) for variant in node.variants]
-        selector = gr.Radio(
+        make = gr.Radio if len(names) <= MOST_BUTTONS else gr.Dropdown
+        selector = make(
             [(self._titles.get(name, name), name) for name in names],
             value=self._values.get(node.key, node.default.name),
             label=humanize(node.key.rpartition(".")[2]),
             info=node.field.description,
         )
-        self.entries.append(Entry(node.key, selector, _as_is))
+        self.entries.append(Entry(node.key, selector, _as_is, chooses=True))
 
     def _draw_settings(self, node: Node) -> None:
         """Draw a group of fields for each variant; it shows while the variant is chosen."""
@@ -222,7 +225,7 @@ def variant_name(model: type[BaseModel]) -> str:
 def _json_path(entry: Entry) -> list[str]:
     """Return the keys of a widget's value in the JSON: a union's choice is its `name`, a variant has no level."""
     if entry.depends is None:
-        return [*entry.key.split("."), *(["name"] if isinstance(entry.widget, gr.Radio) else [])]
+        return [*entry.key.split("."), *(["name"] if entry.chooses else [])]
     selector, variant = entry.depends
     return [*selector.split("."), *entry.key.removeprefix(f"{selector}.{variant}.").split(".")]
 

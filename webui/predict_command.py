@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from backend.errors import UserError
-from webui.predicting import flat, predict_file, predictor, trained_columns
+from webui.predict_file import SUFFIXES, flat, predict_file, trained_columns
+from webui.predicting import command_row, predictor
+
+NAMES = ("text", "answer", "token")  # of what an entity, an alternative or a word says
+DETAILS = ("label", "type", "score")
 
 
 def answer_texts(path: Path, texts: Sequence[str]) -> None:
@@ -18,25 +23,48 @@ def answer_texts(path: Path, texts: Sequence[str]) -> None:
     if not texts:
         raise UserError('there is nothing to answer; give texts in quotes, or --file FILE (such as "A good film.")')
     source = predictor(path)
-    names = [column.name for column in source.task.inputs]
+    names = [column.name for column in source.inputs]
     if len(texts) % len(names):
         raise UserError(f"{len(texts)} texts were given, but a row has {len(names)}: {', '.join(names)}")
-    rows = [dict(zip(names, texts[at : at + len(names)], strict=True)) for at in range(0, len(texts), len(names))]
-    answers = [flat(answer) for answer in source.predict(rows)]
-    table = Table(*names, *answers[0])
-    for row, answer in zip(rows, answers, strict=True):
-        cells = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in answer.values())
-        table.add_row(*(escape(text) for text in row.values()), *(escape(cell) for cell in cells))
+    typed = [texts[at : at + len(names)] for at in range(0, len(texts), len(names))]
+    answers = source.predict([command_row(source, row) for row in typed])
+    shown = [readable(answer) for answer in answers]
+    table = Table(*names, *shown[0])
+    for row, cells in zip(typed, shown, strict=True):
+        table.add_row(*map(escape, row), *(escape(value) for value in cells.values()))
     Console().print(table)
 
 
 def answer_file(path: Path, file: Path, out: Path | None, columns: Sequence[str]) -> None:
     """Write a file's rows with their answers. Raises UserError for what is wrong with the flags or the file."""
-    if out is None:
-        raise UserError("--file needs --out, such as --out answers.csv")
+    if out is None or out.suffix not in SUFFIXES:
+        raise UserError(f"--file needs --out with a name that ends in {' or '.join(SUFFIXES)}, such as answers.csv")
     named = dict(pair.partition("=")[::2] for pair in columns)
     for name, column in named.items():
         if not name or not column:
             raise UserError(f'--column "{name or column}": is not TASK_COLUMN=COLUMN, such as text=review')
     count = predict_file(predictor(path), file, out, named or trained_columns(path.resolve(), file))
     Console().print(f"{count:,} rows were predicted: {out}", soft_wrap=True, highlight=False)
+
+
+def readable(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Return an answer as cells for people: lists of entities and their kind in words instead of JSON."""
+    plain = {
+        name: _words(value) if isinstance(value, list) or _is_named(value) else value for name, value in answer.items()
+    }
+    return {name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in flat(plain).items()}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return (" | " if value and isinstance(value[0], list) else ", ").join(map(_words, value))
+    if not _is_named(value):
+        return str(value)
+    said = next(str(value[name]) for name in NAMES if name in value)
+    details = [value[name] for name in DETAILS if value.get(name)]
+    shown = " ".join(f"{detail:.2f}" if isinstance(detail, float) else str(detail) for detail in details)
+    return f"{said} ({shown})" if shown else said
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(name in value for name in NAMES)

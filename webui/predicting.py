@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backend.answering import Predictor
-from backend.data.collecting import read_inputs
-from backend.data.opening import open_file
-from backend.data.reading import Record
+from backend.data.prepared import load_prepared
 from backend.errors import UserError
-from backend.interfaces import Prediction
+from backend.interfaces import Column, Generation, Row, Task
 from backend.rundir import RunDir
 from backend.tasks import TASKS
 from export.manifest import NAME as MANIFEST
 from export.manifest import read_manifest
 
-CHUNK = 256
+
+class Trained(NamedTuple):
+    """What a model was trained for."""
+
+    task_name: str
+    options: Any  # of the task, settled
+    columns: tuple[str, ...]  # of the task: those that the training rows had
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return TASKS[self.task_name]
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """What a row to answer must have."""
+        return self.task.inputs(self.columns)
+
+    @property
+    def generation(self) -> Generation | None:
+        """How the model writes unless it is told otherwise; None if its answers are not written."""
+        return self.task.generation(self.options, evaluating=False)
 
 
 def predictor(path: Path) -> Predictor:
@@ -38,7 +56,7 @@ def predictor(path: Path) -> Predictor:
 @lru_cache(maxsize=2)
 def _loaded(path: Path, _changed: int) -> Predictor:
     if (path / MANIFEST).is_file():
-        from export.runtime import OnnxPredictor
+        from export.predict import OnnxPredictor
 
         return OnnxPredictor(path)
     from backend.predict import TorchPredictor
@@ -46,64 +64,39 @@ def _loaded(path: Path, _changed: int) -> Predictor:
     return TorchPredictor(path)
 
 
-def task_name(path: Path) -> str:
-    """Return the task of a run or a bundle, without loading its model. Raises UserError if the path is neither."""
-    job = read_manifest(path) if (path / MANIFEST).is_file() else RunDir.open(path).job
-    return job.task.name
+def trained(path: Path) -> Trained:
+    """Return what a run or a bundle was trained for, without loading its model.
 
-
-def predict_texts(source: Predictor, texts: Mapping[str, str]) -> Prediction:
-    """Return the answer to one row that was typed. Raises UserError if a text is empty."""
-    for column in source.task.inputs:
-        if not (texts.get(column.name) or "").strip():
-            raise UserError(f"{column.name}: is empty; type a text")
-    return source.predict([dict(texts)])[0]
-
-
-def predict_file(source: Predictor, path: Path, destination: Path, columns: Mapping[str, str] | None = None) -> int:
-    """Write the rows of a file, with all their columns and the answers, as CSV; return how many.
-
-    Raises DataError with all faults of the file.
+    Raises UserError if the path is neither.
     """
-    rows = read_inputs(str(path), source.task, columns)  # checks every row, so that the file can be read again as it is
-    records = open_file(path, str(path), "utf-8", "the file to predict").items
-    values = [record.values for record in records if isinstance(record, Record)]
-    with destination.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for start in range(0, len(rows), CHUNK):
-            answers = source.predict(rows[start : start + CHUNK])
-            for number, answer in enumerate(answers, start):
-                cells = {**values[number], **flat(answer, taken=list(values[number]))}
-                if number == 0:
-                    header = list(cells)
-                    writer.writerow(header)
-                writer.writerow([cells.get(name, "") for name in header])
-    return len(rows)
+    if (path / MANIFEST).is_file():
+        manifest = read_manifest(path)
+        return Trained(manifest.task.name, manifest.task, manifest.columns)
+    prepared = load_prepared(RunDir.open(path).data)
+    name = prepared.task["name"]
+    return Trained(name, TASKS[name].Options.model_validate(prepared.task), prepared.columns)
 
 
-def trained_columns(model: Path, file: Path) -> dict[str, str]:
-    """Return the columns that a run was trained with, as far as a file has them."""
-    run = RunDir(model if not (model / MANIFEST).is_file() else model.parent.parent)
-    if not run.is_run:
-        return {}
-    there = open_file(file, str(file), "utf-8", "the file to predict").columns
-    inputs = {column.name for column in TASKS[run.job.task.name].inputs}
-    return {name: column for name, column in run.job.data.columns.items() if name in inputs and column in there}
+def typed_row(source: Predictor, texts: Mapping[str, str | None]) -> Row:
+    """Return a row of what was typed, as far as the model reads it. Raises UserError if a text is empty."""
+    row = {column.name: texts.get(column.name) or "" for column in source.inputs}
+    for name, text in row.items():
+        if not text.strip():
+            raise UserError(f"{name}: is empty; type a text")
+    return row
 
 
-def flat(answer: Prediction, taken: Sequence[str] = ()) -> dict[str, Any]:
-    """Return an answer as cells of a table: {"label": .., "scores": {..}} -> predicted_label, score_.. ."""
-    cells: dict[str, Any] = {}
-    for name, value in answer.items():
-        if isinstance(value, Mapping):
-            cells |= {f"{name.removesuffix('s')}_{key}": _short(part) for key, part in value.items()}
-        else:
-            cells[f"predicted_{name}"] = _short(value)
-    return {(f"{name}_" if name in taken else name): value for name, value in cells.items()}
+def conversation_row(source: Predictor, messages: Sequence[Mapping[str, str]]) -> Row:
+    """Return the row of a conversation."""
+    return {column.name: list(messages) for column in source.inputs if column.kind == "json"}
 
 
-def _short(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+def command_row(source: Predictor, texts: Sequence[str]) -> Row:
+    """Return a row of texts in the order of the model's inputs; for a conversation a text is what the user says."""
+    return {
+        column.name: [{"role": "user", "content": text}] if column.kind == "json" else text
+        for column, text in zip(source.inputs, texts, strict=True)
+    }
 
 
 def sources(workspace: Path) -> list[tuple[str, str]]:

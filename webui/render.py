@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.interfaces import Table
 
+LONG = 40  # characters of a cell that gets room for lines of its own
+MOST = 24  # bars of one list
+
 # The page's template engine gives these a meaning, even in a value.
 _TEMPLATE_SIGNS = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "@": "&#64;"})
+
+
+class Html(str):
+    """Text that is HTML already, for a cell of a table."""
+
+    __slots__ = ()
 
 
 def text(value: Any) -> str:
@@ -57,9 +66,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Html):
+        return f'<td class="tw-long">{value}</td>'
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f'<td class="tw-number">{number(value)}</td>'
-    return f"<td>{text(value)}</td>"
+    wide = ' class="tw-long"' if len(str(value)) > LONG else ""
+    return f"<td{wide}>{text(value)}</td>"
 
 
 def report_table(raw: Mapping[str, Any]) -> str:
@@ -68,15 +80,36 @@ def report_table(raw: Mapping[str, Any]) -> str:
     return table(content.columns, content.rows, content.title)
 
 
+def headline(message: str) -> str:
+    """Return the answer itself, in large letters."""
+    return f'<p class="tw-headline">{text(message)}</p>'
+
+
 def counts(title: str, amounts: Mapping[str, int]) -> str:
     """Return amounts as bars, the largest full."""
     most = max(amounts.values(), default=0) or 1
-    rows = "".join(
-        f'<div class="tw-count"><span>{text(name)}</span>'
-        f'<div class="tw-bar"><div style="width:{100 * amount / most:.0f}%"></div></div><span>{amount:,}</span></div>'
-        for name, amount in amounts.items()
+    rows = [_labelled_bar(name, amount / most, f"{amount:,}") for name, amount in amounts.items()]
+    return f"<h4>{text(title)}</h4>{_first(rows)}"
+
+
+def shares(scores: Iterable[tuple[str, float]], chosen: Sequence[str] = (), title: str = "") -> str:
+    """Return probabilities as bars, the largest first and those of the answer marked."""
+    ordered = sorted(scores, key=lambda item: -item[1])
+    rows = [_labelled_bar(name, share, f"{share:.1%}", chosen=name in chosen) for name, share in ordered]
+    return (f"<h4>{text(title)}</h4>" if title else "") + _first(rows)
+
+
+def _labelled_bar(name: str, share: float, amount: str, *, chosen: bool = False) -> str:
+    mark = " tw-chosen" if chosen else ""
+    return (
+        f'<div class="tw-count{mark}"><span title="{text(name)}">{text(name)}</span>'
+        f'<div class="tw-bar"><div style="width:{100 * share:.0f}%"></div></div><span>{text(amount)}</span></div>'
     )
-    return f"<h4>{text(title)}</h4>{rows}"
+
+
+def _first(rows: Sequence[str]) -> str:
+    more = note(f"and {len(rows) - MOST:,} more") if len(rows) > MOST else ""
+    return "".join(rows[:MOST]) + more
 
 
 def duration(seconds: float) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 
 import gradio as gr
 
+from backend.data.formats import FOLDER, FORMATS
 from backend.files import sha256
+from backend.tasks import TASKS
 
 POLL_SECONDS = 2.0
 UPLOADS = "uploads"
-UPLOAD_LABEL = "CSV, TSV, JSON, JSONL or Parquet"
-FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
+FILE_TYPES = list(dict.fromkeys([*FORMATS, *(end for task in TASKS.values() for end in task.files if end != FOLDER)]))
+UPLOAD_LABEL = "CSV, TSV, JSON, JSONL, Parquet, TXT, CoNLL"
 
 # Page events: nobody's API, and nothing that dims the page while it is polled.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

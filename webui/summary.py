@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import UserError
-from backend.interfaces import Options
+from backend.interfaces import Options, Task
 from backend.rundir import RunDir, State
 from backend.tasks import TASKS
 
@@ -43,18 +43,18 @@ def summarize(run: RunDir) -> Summary:
         job, status = run.job, run.status()
     except UserError as error:
         return Summary(id=run.id, path=run.path, name=run.id, state="failed", message=str(error))
-    metric = TASKS[job.task.name].metric
+    task = TASKS[job.task.name]
     changed = run.metrics_file.stat().st_mtime_ns if run.metrics_file.is_file() else 0
     return Summary(
         id=run.id,
         path=run.path,
-        name=job.name or TASKS[job.task.name].title,
+        name=job.name or task.title,
         state=status.state,
         step=status.step,
         total_steps=status.total_steps,
         seconds_left=status.seconds_left,
-        metric=metric,
-        best=_best(run.path, changed, metric),
+        metric=task.metric,
+        best=_best(run.path, changed, job.task.name),
         started=created(run),
         message=status.message,
     )
@@ -75,9 +75,11 @@ def evaluations(run: RunDir) -> list[dict[str, Any]]:
     return [record for record in run.metrics() if record.get("kind") == "evaluation"]
 
 
-def best(records: Iterable[Mapping[str, Any]], metric: str) -> float | None:
-    """Return the best value of a metric, or None if there is none yet."""
-    return max((record[metric] for record in records if metric in record), default=None)
+def best(records: Iterable[Mapping[str, Any]], task: Task) -> float | None:
+    """Return the best value of a task's metric, or None if there is none yet."""
+    values = [record[task.metric] for record in records if task.metric in record]
+    choose = min if task.lower_is_better else max
+    return choose(values, default=None)
 
 
 def created(run: RunDir) -> datetime:
@@ -86,5 +88,5 @@ def created(run: RunDir) -> datetime:
 
 
 @lru_cache(maxsize=1024)
-def _best(path: Path, _changed: int, metric: str) -> float | None:
-    return best(evaluations(RunDir(path)), metric)
+def _best(path: Path, _changed: int, task_name: str) -> float | None:
+    return best(evaluations(RunDir(path)), TASKS[task_name])

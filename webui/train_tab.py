@@ -9,17 +9,19 @@ import gradio as gr
 from gradio.components import Component
 
 from backend import deepspeed_config, launch
-from backend.data.preview import Preview, preview
+from backend.data.preview import preview
 from backend.data.samples import PREFIX, SAMPLES
 from backend.errors import UserError
 from backend.rundir import RunDir
+from backend.sample_job import check_model, sample_model
 from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui import render, run_view
+from webui import render
 from webui.command_line import command_line
 from webui.form import Form
+from webui.preview_view import preview_html
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared, keep_upload
 from webui.visitors import refuse_paths_of_the_machine
 
@@ -41,7 +43,8 @@ class Widgets(NamedTuple):
     """What is on the tab beside the form."""
 
     upload: gr.File
-    samples: dict[str, gr.Button]
+    sample: gr.Dropdown
+    about: gr.HTML
     preview: gr.HTML
     ranks: gr.Number
     start: gr.Button
@@ -56,8 +59,8 @@ def build(shared: Shared) -> None:
         with gr.Column(scale=3, min_width=340):
             gr.Markdown("## Data")
             upload = gr.File(label=UPLOAD_LABEL, file_types=FILE_TYPES, height=140, elem_classes="upload")
-            with gr.Row(elem_classes="links"):
-                samples = {name: gr.Button(f"Use the sample {name}", size="sm") for name in SAMPLES}
+            sample = gr.Dropdown(_samples(), value=None, label="Or try a sample", elem_id="sample")
+            about = gr.HTML(js_on_load=None, elem_id="about-sample")
             form.draw(SOURCE, *DATA_FIELDS)
             gr.Markdown("## Model and training")
             form.draw(*MAIN_FIELDS)
@@ -74,7 +77,8 @@ def build(shared: Shared) -> None:
             wrong = gr.HTML(elem_id="wrong", js_on_load=None)
             label = "The same on the command line"
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
-    _connect(TrainTab(form, shared), form, shared, Widgets(upload, samples, shown, ranks, start, wrong, command))
+    widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, command)
+    _connect(TrainTab(form, shared), form, shared, widgets)
 
 
 def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
@@ -82,9 +86,9 @@ def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
     source, settings = form.widget(SOURCE), [*form.inputs, on.ranks]
     refresh = {"fn": tab.preview, "inputs": form.inputs, "outputs": on.preview, "concurrency_id": "preview"}
     refresh |= {**raw, **QUIET}
-    on.upload.upload(tab.take_upload, on.upload, source, **EVENT).then(**refresh)
-    for name, button in on.samples.items():
-        button.click(lambda name=name: PREFIX + name, None, source, **QUIET).then(**refresh)
+    on.upload.upload(tab.take_upload, on.upload, [source, on.sample, on.about], **EVENT).then(**refresh)
+    chosen = [source, form.widget("task"), form.widget("model"), on.about]
+    on.sample.input(tab.take_sample, [on.sample, form.widget("model")], chosen, **QUIET).then(**refresh)
     gr.on([_settled(entry.widget) for entry in form.entries if _is_data(entry.key)], **refresh)
     gr.on(None, **refresh)
     check = {"fn": tab.check, "inputs": settings, "outputs": [on.command, on.wrong], **raw, **QUIET}
@@ -107,15 +111,22 @@ class TrainTab:
             refuse_paths_of_the_machine(job, self._shared.workspace)
         return job
 
-    def take_upload(self, uploaded: str) -> str:
-        """Keep an uploaded file in the workspace and return where it is."""
-        return str(keep_upload(self._shared.workspace, Path(uploaded)))
+    def take_upload(self, uploaded: str) -> tuple[str, None, str]:
+        """Keep an uploaded file in the workspace and return where it is, in place of a sample."""
+        return str(keep_upload(self._shared.workspace, Path(uploaded))), None, ""
+
+    def take_sample(self, name: str, model: str) -> tuple[Any, ...]:
+        """Return the data and the task of a sample, and a model that can learn it unless another one is named."""
+        sample = SAMPLES[name]
+        usual = sample_model(TASKS[sample.task])
+        chosen = usual if model in ("", SAMPLE_MODEL) else model
+        return PREFIX + name, sample.task, chosen, render.note(sample.description)
 
     def preview(self, *answers: Any) -> str:
         """Return the first rows and the label counts, or what is wrong with the data."""
         try:
             job = self.job(*answers)
-            return _preview_html(preview(job.data, TASKS[job.task.name], job.task))
+            return preview_html(preview(job.data, TASKS[job.task.name], job.task))
         except UserError as error:
             return render.problem(str(error), "The data cannot be used yet")
 
@@ -125,6 +136,7 @@ class TrainTab:
         try:
             job, processes = self.job(*settings), _whole(ranks)
             launch.check(job, processes)
+            check_model(job.model, job.task.name)
             return command_line(job, processes, self._shared.workspace), ""
         except UserError as error:
             return "", render.problem(str(error), "Some settings are not valid")
@@ -135,6 +147,7 @@ class TrainTab:
         try:
             job, processes = self.job(*settings), _whole(ranks)
             launch.check(job, processes)
+            check_model(job.model, job.task.name)
             model_source(job.model)
             preview(job.data, TASKS[job.task.name], job.task, limit=1)
             run = RunDir.create(self._shared.workspace, job)
@@ -145,15 +158,14 @@ class TrainTab:
         return run.id, gr.Tabs(selected="runs"), ""
 
 
-def _preview_html(found: Preview) -> str:
-    """Return what a job would learn from."""
-    parts = [run_view.tiles({"rows": found.size, **{f"{name} rows": count for name, count in found.splits.items()}})]
-    parts += [f'<p class="tw-warning">{render.text(warning)}</p>' for warning in found.warnings]
-    parts.append(render.counts("Labels", found.label_counts))
-    columns = list(found.rows[0]) if found.rows else []
-    rows = [[str(row.get(column, ""))[:240] for column in columns] for row in found.rows]
-    parts.append(render.table(columns, rows, "First rows"))
-    return "".join(parts)
+def _samples() -> list[tuple[str, str]]:
+    """Return (title, name) of the samples, in the order of the tasks."""
+    return [
+        (f"{task.title}: {name}", name)
+        for task_name, task in TASKS.items()
+        for name, sample in SAMPLES.items()
+        if sample.task == task_name
+    ]
 
 
 def _form() -> Form:

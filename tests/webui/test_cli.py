@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from backend.data.samples import SAMPLES
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import parse_job
+from backend.tasks import TASKS
 from webui.cli import app
 
-COMMANDS = ("train", "runs", "predict", "export", "serve", "ui", "demo")
+COMMANDS = ("train", "samples", "runs", "predict", "export", "serve", "ui", "demo")
 
 
 @pytest.fixture
@@ -84,7 +86,8 @@ def test_a_run_is_shown_by_its_id_or_its_path(workspace: Path) -> None:
         (("predict", "nowhere", "a text"), "nowhere: is not a run directory"),
         (("predict", "nowhere"), "there is nothing to answer"),
         (("predict", "nowhere", "--file", "a.csv"), "--file needs --out"),
-        (("export", "nowhere", "--precision", "int3"), 'there is no precision "int3"'),
+        (("export", "nowhere"), "nowhere: is not a run directory"),
+        (("train", "--sample", "moon"), 'there is no sample "moon"; there are movie-reviews'),
         (("train", "--model", "m"), "data: is missing"),
         (("train", "--model", "m", "--data.train", "a.csv", "--colour", "red"), "unrecognized arguments"),
         (("train", "--model", "m", "--data.train", "a.csv", "--ranks", "-1"), "the number of processes is -1"),
@@ -95,6 +98,19 @@ def test_what_the_user_got_wrong_is_one_message_and_exit_code_2(arguments: tuple
     assert code == 2
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_the_samples_are_listed_with_their_tasks() -> None:
+    code, shown, _ = call("samples")
+    assert code == 0
+    assert {line.split()[0] for line in shown.splitlines() if line[:1].strip()} >= {*SAMPLES, "sample"}
+    assert TASKS[SAMPLES["movie-reviews"].task].title in shown
+
+
+def test_an_unknown_precision_is_refused_with_those_that_there_are(workspace: Path) -> None:
+    code, _, error = call("export", RunDir.all(workspace)[0].path, "--precision", "int3")
+    assert code == 2
+    assert '"int3" is no precision of text classification; choose one of fp32, int8' in error
 
 
 def test_export_of_a_run_that_has_not_finished_says_so(workspace: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from backend.errors import UserError
 from backend.interfaces import Options
 from backend.spec import JobSpec, dotted_keys, parse_job
+from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 from webui.form import Form, humanize
 
@@ -146,7 +147,7 @@ def test_every_setting_of_a_job_has_a_widget() -> None:
     fixed = {"version", "task.name", "tuning.name"}
     wanted = {key for key in dotted_keys(JobSpec) if key not in fixed} | {"task", "tuning"}
     form = drawn(JobSpec)
-    variants = {f"tuning.{name}." for name in TUNINGS} | {"task.text-classification."}
+    variants = {f"tuning.{name}." for name in TUNINGS} | {f"task.{name}." for name in TASKS}
     found = set()
     for entry in form.entries:
         prefix = next((prefix for prefix in variants if entry.key.startswith(prefix)), None)
@@ -172,6 +173,13 @@ def test_a_new_tuning_appears_by_itself() -> None:
     radio: Any = form.widget("tuning")
     assert [name for _, name in radio.choices] == ["sharp", "blunt", "third"]
     assert form.collect(*values(form, tuning="third")) == {"tuning": {"name": "third", "rank": 8}}
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_task_can_be_chosen_from_a_list(name: str) -> None:
+    form = drawn(JobSpec, values={"model": "m", "data.train": "reviews.csv", "task": name})
+    assert isinstance(form.widget("task"), gr.Dropdown)
+    assert parse_job(form.collect(*values(form))).task == TASKS[name].Options.model_validate({})
 
 
 def test_suggestions_make_a_list_that_can_be_typed_into() -> None:

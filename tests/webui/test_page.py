@@ -57,7 +57,7 @@ def one_run(workspace: Path) -> RunDir:
 def predict(page: Page, text: str) -> None:
     labelled(page, "Text").fill(text)
     page.locator("#predict-text-classification").click()
-    expect(page.locator("[data-testid$=-confidence-set], .confidence-set").first).to_be_visible(timeout=2 * MINUTES)
+    expect(page.locator("#answer-text-classification .tw-chosen")).to_be_visible(timeout=2 * MINUTES)
 
 
 def test_a_person_trains_reloads_predicts_exports_and_predicts_with_the_bundle(
@@ -89,7 +89,7 @@ def test_a_person_trains_reloads_predicts_exports_and_predicts_with_the_bundle(
     assert {row["predicted_label"] for row in rows} <= {"negative", "positive"}
 
     page.get_by_role("tab", name="Export").click()
-    fill(page, "Largest drop of the metric", "1")
+    fill(page, "Largest drop of f1_macro", "1")
     page.locator("#export").click()
     expect(page.locator("#export-state")).to_contain_text("Proof", timeout=5 * MINUTES)
     with page.expect_download() as bundle:

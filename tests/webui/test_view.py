@@ -8,9 +8,10 @@ import pytest
 
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import parse_job
+from backend.tasks import TASKS
 from webui import charts, render, run_view
 from webui.shared import changed, keep_upload
-from webui.summary import summaries, summarize
+from webui.summary import best, summaries, summarize
 
 
 @pytest.fixture
@@ -31,6 +32,18 @@ def test_text_of_a_user_is_never_markup_nor_template() -> None:
 def test_a_summary_has_progress_and_the_best_metric(run: RunDir) -> None:
     summary = summarize(run)
     assert (summary.state, summary.share, summary.metric, summary.best) == ("training", 0.5, "f1_macro", 0.75)
+
+
+def test_the_best_value_of_a_metric_may_be_the_lowest() -> None:
+    records = [{"perplexity": 9.0}, {"perplexity": 3.0, "f1_macro": 0.25}, {"f1_macro": 0.75}]
+    assert best(records, TASKS["masked-language-modelling"]) == 3.0
+    assert best(records, TASKS["text-classification"]) == 0.75
+    assert best([], TASKS["text-classification"]) is None
+
+
+def test_long_texts_in_a_table_wrap() -> None:
+    assert '<td class="tw-long">' in render.table(("text",), [("word " * 20,)])
+    assert "tw-long" not in render.table(("text",), [("word",)])
 
 
 def test_a_run_that_cannot_be_read_is_listed_with_the_reason(run: RunDir, tmp_path: Path) -> None:
