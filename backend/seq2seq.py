@@ -48,7 +48,9 @@ class Seq2Seq(Task):
         max_target_length: int = Field(128, ge=4, description="Tokens of a target in training; what is longer is cut.")
         prefix: str = Field("", description='Stands before every source, as T5 wants it: "summarize: ".')
         evaluation_beams: int = Field(1, ge=1, le=32, description="Beams in evaluations; 1 is the fastest.")
-        generation: Generation = Generation(max_new_tokens=128, num_beams=4)
+        generation: Generation = Field(
+            Generation(max_new_tokens=128, num_beams=4), description="How answers are written."
+        )
 
     def pair(self, row: Row, options: Any) -> tuple[str, str | None]:
         """Return the source of a row, and its target if it has one."""

@@ -127,7 +127,9 @@ def _encoder(job: JobSpec) -> Tokenizer:
 
 
 def _tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
-    model = load_model(job, TASKS[job.task.name], prepared.labels)
+    task = TASKS[job.task.name]
+    model = load_model(job, task, prepared.labels)
+    task.prepare(model, job.task)
     steps = total_steps(job.schedule, prepared.examples["train"])
     return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
 

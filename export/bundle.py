@@ -20,7 +20,7 @@ from backend.rundir import RunDir
 from backend.tasks import TASKS
 from backend.tokenizer import CHAT_TEMPLATE, FILES, Tokenizer
 from export.architectures import ARCHITECTURES, Source
-from export.interfaces import Progress
+from export.interfaces import GRAPHS, Progress
 from export.manifest import Manifest, Proof, measure
 from export.quantizers import QUANTIZERS
 
@@ -77,7 +77,8 @@ def _write_model(run: RunDir, task: Task, precision: str, folder: Path, report: 
     start = time.monotonic()
     settings: dict[str, str | bool] = {}
     for graph in sorted(plain.glob("*.onnx")):
-        settings |= QUANTIZERS[precision].quantize(graph, folder / graph.name, task.architecture)
+        stepwise = GRAPHS[task.architecture][graph.name]
+        settings |= QUANTIZERS[precision].quantize(graph, folder / graph.name, stepwise=stepwise)
     report(f"wrote {precision} in {time.monotonic() - start:.1f} s")
     return settings
 

@@ -139,6 +139,8 @@ def test_a_task_answers_alike_after_training_from_the_disk_and_in_onnx(
         "schedule.batch_size": 8,
         "precision": "fp32",
     }
+    if "generation" in task.Options.model_fields:
+        flags["task.generation.max_new_tokens"] = 6
     run = RunDir.create(
         tmp_path / "runs", parse([part for key, value in flags.items() for part in (f"--{key}", str(value))]).job
     )

@@ -60,7 +60,10 @@ class CausalLanguageModelling(Task):
         name: Literal["causal-language-modelling"] = "causal-language-modelling"
         max_length: int = Field(512, ge=16, description="Tokens of an example; longer texts are cut to several.")
         packing: bool = Field(True, description="Put several short texts into one example; the model keeps them apart.")
-        generation: Generation = Generation(max_new_tokens=64, do_sample=True, temperature=0.8, top_p=0.95)
+        generation: Generation = Field(
+            Generation(max_new_tokens=64, do_sample=True, temperature=0.8, top_p=0.95),
+            description="How answers are written.",
+        )
 
     def question(self, row: Row) -> Row:
         """Return the first half of a text, to be written on."""

@@ -65,7 +65,7 @@ class Dialogue(Task):
         rouge: bool = Field(
             False, description="Evaluations also write the last answer of each row and compare it (slow)."
         )
-        generation: Generation = Generation(max_new_tokens=256)
+        generation: Generation = Field(Generation(max_new_tokens=256), description="How answers are written.")
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

@@ -31,7 +31,9 @@ class Summarization(Seq2Seq):
         name: Literal["summarization"] = "summarization"
         max_length: int = Field(512, ge=4, description="Tokens of a source; what is longer is cut.")
         # Summaries are where a model repeats itself; four Chinese tokens can be a name that comes twice, five rarely.
-        generation: Generation = Generation(max_new_tokens=128, num_beams=4, no_repeat_ngram_size=5)
+        generation: Generation = Field(
+            Generation(max_new_tokens=128, num_beams=4, no_repeat_ngram_size=5), description="How answers are written."
+        )
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

@@ -94,7 +94,7 @@ def test_weights_beyond_a_protobuf_file_go_beside_it(
     for precision, tolerance in {"fp32": 0.0, "int8": 0.2}.items():
         place = tmp_path / precision / "model.onnx"
         place.parent.mkdir()
-        QUANTIZERS[precision].quantize(tmp_path / "model.onnx", place, "encoder")
+        QUANTIZERS[precision].quantize(tmp_path / "model.onnx", place)
         assert (place.parent / "model.onnx.data").exists()
         np.testing.assert_allclose(OnnxEngine(place)(batch)["logits"], expected, rtol=0, atol=tolerance)
 
@@ -108,6 +108,6 @@ def test_the_exporter_says_nothing_of_its_own(
     folder = save_tiny("distilbert", tmp_path / "model")
     capfd.readouterr()
     to_onnx(folder, TASK, SAMPLE, tmp_path / "model.onnx")
-    QUANTIZERS["int8"].quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", "encoder")
+    QUANTIZERS["int8"].quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
     assert "".join(capfd.readouterr()) == ""
     assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
