@@ -68,12 +68,14 @@ class Predictor:
         settings = self._settings(generation)
         if settings is None:
             raise UserError("this model does not write its answers, so that they cannot be streamed")
-        ((_, window),) = self._windows(self._checked([row]))
+        (row,) = self._checked([row])
+        ((_, window),) = self._windows([row])
         batch = pad([self.task.prompt(window)], self.context.tokenizer.pad_id)
         tokens: list[int] = []
         for token in stream(self._model.steps(), batch, settings, self.task.stop_ids(self.context)):
             tokens.append(token)
-            yield self.context.tokenizer.text(tokens)
+            part = self.task.read(window, {GENERATED: np.asarray(tokens)}, self.context)
+            yield self.task.decode([part], row, self.context)["text"]
 
     def _settings(self, generation: Generation | None) -> Generation | None:
         if generation is not None and self.generation is None:

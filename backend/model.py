@@ -12,7 +12,14 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from backend.errors import UserError
 from backend.files import write_json
@@ -142,12 +149,26 @@ def saved_labels(config: Any) -> tuple[str, ...]:
 
 def _check_length(job: JobSpec, source: str, tokenizer: PreTrainedTokenizerFast) -> None:
     config = AutoConfig.from_pretrained(source, revision=job.revision, trust_remote_code=False)
-    longest = min(getattr(config, "max_position_embeddings", None) or 1 << 30, tokenizer.model_max_length)
-    wanted = getattr(job.task, "max_length", 0)
-    if wanted > longest:
-        raise UserError(
-            f'task.max_length is {wanted}, but the model "{job.model}" reads at most {longest} tokens; lower it'
-        )
+    longest = _longest(config, tokenizer.model_max_length)
+    for name in ("max_length", "max_target_length"):
+        wanted = getattr(job.task, name, 0)
+        if wanted > longest:
+            raise UserError(
+                f'task.{name} is {wanted}, but the model "{job.model}" reads at most {longest} tokens; lower it'
+            )
+
+
+def _longest(config: PreTrainedConfig, limit: int) -> int:
+    """Return how many tokens a model has positions for; `limit` is what its tokenizer says.
+
+    A tokenizer often names the length of the texts that the model was trained on, which is no limit. But where it
+    falls short of the positions by one or two, as with RoBERTa, the model keeps these for itself.
+    """
+    parts = [config, *(getattr(config, name, None) for name in ("encoder", "decoder"))]
+    positions = [size for part in parts if (size := getattr(part, "max_position_embeddings", None))]
+    if not positions:
+        return limit
+    return limit if 0 < min(positions) - limit <= 2 else min(positions)
 
 
 def _not_loaded(job: JobSpec, error: Exception) -> UserError:

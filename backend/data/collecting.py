@@ -54,9 +54,12 @@ class Rows(Sequence[Row]):
             yield from self[start : start + CHUNK]
 
     def present(self) -> tuple[str, ...]:
-        """Return the columns of the task that any row has."""
+        """Return the columns of the task that any row has something in."""
+        from pyarrow import compute
+
         names = [column.name for column in self._task.columns]
-        return tuple(name for name in names if self.data.data.column(name).null_count < len(self))
+        filled = (compute.any(compute.greater(compute.utf8_length(self.data.data.column(name)), 0)) for name in names)
+        return tuple(name for name, any_row in zip(names, filled, strict=True) if any_row.as_py())
 
     def place(self, index: int) -> tuple[int, int | None]:
         """Return row and line in the user's file."""

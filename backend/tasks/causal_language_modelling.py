@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 class CausalLanguageModelling(Task):
     """Texts alone: a model learns to write on as they do."""
 
-    title = "Writing on (causal language modelling)"
+    title = "Causal language modelling"
     architecture = "decoder"
     auto_model = "AutoModelForCausalLM"
     columns: ClassVar[tuple[Column, ...]] = (

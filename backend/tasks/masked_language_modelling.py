@@ -39,7 +39,7 @@ LIKELIEST = 5
 class MaskedLanguageModelling(Task):
     """Texts alone: a model learns to tell words that are masked in them."""
 
-    title = "Filling masks (masked language modelling)"
+    title = "Masked language modelling"
     auto_model = "AutoModelForMaskedLM"
     columns: ClassVar[tuple[Column, ...]] = (
         Column(name="text", description="The text; to predict: with [MASK] for each token to be told."),
