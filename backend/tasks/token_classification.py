@@ -124,7 +124,7 @@ class TokenClassification(Task):
 
         Only that piece has a target. Where several words are one piece, it has that of the first in an entity.
         """
-        # A word of several characters may begin before an entity and end in it.
+        # A piece of several Chinese characters may begin before an entity and end in it, which no tag could say.
         tokenizer = context.tokenizer.separating(f"[{UNSPACED}]")
         index = {label: number for number, label in enumerate(context.labels)}
         options = context.options
