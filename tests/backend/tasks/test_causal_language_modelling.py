@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backend.answering import Predictor
 from backend.interfaces import GENERATED, IGNORED, Context, Features, Generation
 from backend.tasks.causal_language_modelling import CausalLanguageModelling
 from backend.tokenizer import Tokenizer
@@ -141,3 +142,33 @@ def test_text_files_are_read() -> None:
 @pytest.mark.parametrize(("text", "half"), [("abcdef", "abc"), ("春眠不", "春眠"), ("a", "a")])
 def test_the_question_of_a_row_is_its_first_half(text: str, half: str) -> None:
     assert TASK.question({"text": text}) == {"text": half}
+
+
+class Echo:
+    """Writes the last token of its prompt, then the end."""
+
+    longest = None
+
+    def written(self, batch: Mapping[str, Any]) -> list[list[int]]:
+        return [[int(token) for token in row] for row in batch["input_ids"]]
+
+    def start(self, batch: Mapping[str, Any], beams: int, room: int) -> Any:
+        return np.eye(262)[batch["input_ids"][:, -1]]
+
+    def step(self, tokens: Any, origin: Any) -> Any:
+        return np.eye(262)[[EOS] * len(tokens)]
+
+    def steps(self) -> Echo:
+        return self
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def test_a_long_text_is_written_on_and_streamed_from_its_end(tokenizer: Tokenizer) -> None:
+    given = context(tokenizer, max_length=16, generation=Generation(max_new_tokens=4))
+    predictor = Predictor(TASK, given, Echo())
+    row = {"text": "a" * 39 + "b"}
+
+    assert predictor.predict([row]) == [{"text": "b"}]
+    assert list(predictor.stream(row))[-1] == "b"
