@@ -123,11 +123,12 @@ class Chat:
         return closing.rstrip() if closing.strip() else closing
 
     def _special(self, text: str) -> tuple[int, ...]:
-        """Return the first token of a text that is more than white space, if it is a special one."""
+        """Return the first token of a text that is no white space, if it is a special one or a line by itself."""
         (encoding,) = self._tokenizer.whole([text], special_tokens=False)
         for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if text[start:end].strip():
-                return () if self._tokenizer.text([number]) else (number,)
+                alone = text.strip().partition("\n")[0].strip() == self._tokenizer.token(number)
+                return (number,) if alone or not self._tokenizer.text([number]) else ()
         return ()
 
 

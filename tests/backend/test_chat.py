@@ -160,6 +160,15 @@ def test_a_template_without_an_end_gets_one_at_the_end_of_a_conversation(byte_to
     assert (chat.appended, chat.stop_ids) == ((258,), (258,))
 
 
+def test_an_end_of_turn_that_is_no_special_token_is_one_too(byte_tokenizer: Make) -> None:
+    tokenizer = byte_tokenizer(chat_template=CHATML.replace("<|im_end|>", "<end>"))
+    tokenizer._fast.add_tokens(["<end>"])
+
+    chat = Chat(tokenizer)
+
+    assert (chat.appended, chat.stop_ids) == ((), (262, 258))
+
+
 def test_a_chat_is_made_once_for_a_tokenizer(byte_tokenizer: Make) -> None:
     tokenizer = byte_tokenizer()
 
