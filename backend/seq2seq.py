@@ -13,7 +13,6 @@ from backend.cjk import close_up
 from backend.errors import UserError
 from backend.interfaces import (
     GENERATED,
-    Array,
     Column,
     Context,
     Features,
@@ -25,9 +24,9 @@ from backend.interfaces import (
     Table,
     Task,
 )
+from backend.language import likelihood
 
 EXAMPLES = 5
-_POSITIONS = 32  # whose probabilities are held at a time: a large vocabulary makes them big
 
 
 class Seq2Seq(Task):
@@ -99,8 +98,8 @@ class Seq2Seq(Task):
         generated = [int(token) for token in outputs[GENERATED]]
         part: dict[str, Any] = {"text": close_up(context.tokenizer.text(generated).strip())}
         if "labels" in features and "logits" in outputs:
-            labels = features["labels"]
-            part |= {"nll": _negative_log_likelihood(outputs["logits"][: len(labels)], labels), "tokens": len(labels)}
+            labels = np.asarray(features["labels"])
+            part |= likelihood(outputs["logits"][: len(labels)], labels)
         return part
 
     def decode(self, parts: Sequence[Part], row: Row, context: Context) -> Prediction:
@@ -143,13 +142,3 @@ def examples(columns: Mapping[str, Sequence[str]]) -> Table:
     """Return a table of the first answers beside what they should be."""
     rows = tuple(zip(*columns.values(), strict=True))
     return Table(title="Examples", columns=tuple(columns), rows=rows[:EXAMPLES])
-
-
-def _negative_log_likelihood(logits: Array, labels: Sequence[int]) -> float:
-    total = 0.0
-    for first in range(0, len(labels), _POSITIONS):
-        wanted = labels[first : first + _POSITIONS]
-        part = np.asarray(logits[first : first + _POSITIONS], dtype=np.float64)
-        part = part - part.max(axis=-1, keepdims=True)
-        total += float((np.log(np.exp(part).sum(axis=-1)) - part[np.arange(len(wanted)), wanted]).sum())
-    return total
