@@ -60,6 +60,12 @@ def stream(model: StepModel, batch: Batch, settings: Generation, stop_ids: Seque
             yield token
 
 
+def prompts(batch: Batch) -> list[list[int]]:
+    """Return the tokens of every row, without the padding."""
+    masks = batch["attention_mask"].astype(bool)
+    return [ids[mask].tolist() for ids, mask in zip(batch["input_ids"], masks, strict=True)]
+
+
 class _Rules:
     """What the settings make of a model's scores, and when a row has ended."""
 
@@ -74,12 +80,8 @@ class _Rules:
         else:  # the last token is never read, so it needs no position
             self.limits = [max(0, min(most, model.longest + 1 - len(prompt))) for prompt in self.prompts]
         self.room = max(self.limits)
-        masks = batch["attention_mask"].astype(bool)
         # Seeded by the row itself: what is drawn does not depend on the rows beside it.
-        self.draws = [
-            np.random.default_rng([settings.seed, *map(int, ids[mask])])
-            for ids, mask in zip(batch["input_ids"], masks, strict=True)
-        ]
+        self.draws = [np.random.default_rng([settings.seed, *row]) for row in prompts(batch)]
 
     def adjust(self, scores: Array, history: Sequence[int]) -> Array:
         """Return the scores of the next token of a sequence, changed in place."""

@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from backend.errors import UserError
-from backend.generation import Batch, StepModel
+from backend.generation import Batch, StepModel, prompts
 from backend.interfaces import Array
 from backend.tokenizer import Tokenizer
 
@@ -144,12 +144,6 @@ class EncoderDecoderSteps(_Steps):
             use_cache=True,
         )
         return _last(found.logits)
-
-
-def prompts(batch: Batch) -> list[list[int]]:
-    """Return the tokens of every row, without the padding."""
-    masks = batch["attention_mask"].astype(bool)
-    return [ids[mask].tolist() for ids, mask in zip(batch["input_ids"], masks, strict=True)]
 
 
 def _last(logits: torch.Tensor) -> Array:

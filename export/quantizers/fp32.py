@@ -14,7 +14,7 @@ class Fp32(Quantizer):
     title = "fp32"
     tolerance = 1e-4
 
-    def quantize(self, source: Path, destination: Path) -> dict[str, str | bool]:
+    def quantize(self, source: Path, destination: Path, *, stepwise: bool = False) -> dict[str, str | bool]:
         """Copy the model, with the file that holds the weights of a large one."""
         for file in source.parent.glob(f"{source.name}*"):
             shutil.copyfile(file, destination.with_name(destination.name + file.name.removeprefix(source.name)))
