@@ -105,9 +105,7 @@ def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     argv = command(run.job_file, ranks, resume=resume)
     print("$", shlex.join(argv), flush=True)  # noqa: T201 - into launcher.log
     run.write_status(run.stored_status().model_copy(update={"owner": Owner.me(), "supervisor": Owner.me()}))
-    # DeepSpeed looks for ninja on the PATH when it compiles, and an environment need not have been activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop(STOP_SECONDS))
     code = _wait(run, child)

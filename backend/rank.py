@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher
@@ -33,6 +35,9 @@ def connect() -> Connection:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
     if not launched_by_a_launcher():
         return Connection(OneProcess(), torch.device("cuda" if torch.cuda.is_available() else "cpu"), launched=False)
+    # DeepSpeed compiles with the ninja on the PATH. The one beside this Python is there though nobody has activated its
+    # environment, and another one would compile all anew, for each takes the other's records for changes.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 
