@@ -1,0 +1,135 @@
+"""A loss over tokens is that of the global batch: unequal texts on 2 ranks in 4 parts make the updates of one process."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from backend.arguments import parse
+from backend.rank import connect
+from backend.rundir import RunDir
+from backend.session import train
+
+RANKS = Path(__file__).with_name("ranks.py")
+STEPS = 12
+TASKS = ("token-classification", "causal-language-modelling")
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Give the tiny encoder, and a random decoder with the same tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, eos_token="[SEP]", bos_token="[CLS]")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("tiny-decoder")
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"token-classification": tiny_model, "causal-language-modelling": folder}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write 43 texts of 1 to 30 words, in which some words are entities."""
+    chance = random.Random(3)  # noqa: S311 - no secret
+    folder = tmp_path_factory.mktemp("token-data")
+    rows: list[dict[str, Any]] = []
+    for number in range(43):
+        tokens = [f"word{chance.randrange(40)}" for _ in range(1 + 7 * number % 30)]
+        rows.append({"tokens": tokens, "tags": ["B-EVEN" if int(token[4:]) % 2 == 0 else "O" for token in tokens]})
+    files = {"token-classification": folder / "tags.jsonl", "causal-language-modelling": folder / "texts.jsonl"}
+    lines = {
+        "token-classification": [json.dumps(row) for row in rows],
+        "causal-language-modelling": [json.dumps({"text": " ".join(row["tokens"])}) for row in rows],
+    }
+    for name, file in files.items():
+        file.write_text("\n".join(lines[name]) + "\n", encoding="utf-8")
+    return files
+
+
+def flags(task: str, model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
+    given: dict[str, object] = {
+        "task.name": task,
+        "task.max_length": 32,
+        "model": model,
+        "data.train": data,
+        "workspace": workspace,
+        "schedule.steps": STEPS,
+        "schedule.batch_size": 8,
+        "schedule.learning_rate": 1e-3,
+        "schedule.evaluate_every": STEPS,
+        "precision": "fp32",
+        **{name.replace("__", "."): value for name, value in settings.items()},
+    }
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+
+
+def the_run(workspace: Path) -> RunDir:
+    (run,) = RunDir.all(workspace)
+    return run
+
+
+@pytest.fixture(scope="module")
+def shared_out(
+    models: dict[str, Path], data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], RunDir]:
+    """Train every task with ZeRO-2 and ZeRO-3 on 2 ranks, each batch in 4 parts a rank."""
+    root = tmp_path_factory.mktemp("tokens-shared-out")
+    jobs = {
+        (task, stage): flags(
+            task,
+            models[task],
+            data[task],
+            root / f"{task}-{stage}",
+            deepspeed=f"zero{stage}",
+            schedule__accumulation_steps=4,
+        )
+        for task in TASKS
+        for stage in (2, 3)
+    }
+    (root / "jobs.json").write_text(json.dumps(list(jobs.values())), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(port)]
+    done = subprocess.run([*launcher, str(RANKS), str(root / "jobs.json")], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {(task, stage): the_run(root / f"{task}-{stage}") for task, stage in jobs}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tokens_count_alike_wherever_they_are(
+    task: str,
+    models: dict[str, Path],
+    data: dict[str, Path],
+    shared_out: dict[tuple[str, int], RunDir],
+    tmp_path: Path,
+) -> None:
+    train(parse(flags(task, models[task], data[task], tmp_path)), connect())
+    expected = the_run(tmp_path)
+    weights = load_file(expected.model / "model.safetensors")
+    for stage in (2, 3):
+        found = shared_out[task, stage]
+        for one, other in zip(expected.metrics(), found.metrics(), strict=True):
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        others = load_file(found.model / "model.safetensors")
+        assert max(float((weights[name] - others[name]).abs().max()) for name in weights) <= 1e-5
