@@ -69,7 +69,7 @@ class Predictor:
         if settings is None:
             raise UserError("this model does not write its answers, so that they cannot be streamed")
         (row,) = self._checked([row])
-        ((_, window),) = self._windows([row])
+        *_, (_, window) = self._windows([row])  # of a text in several, the end is written on
         batch = pad([self.task.prompt(window)], self.context.tokenizer.pad_id)
         tokens: list[int] = []
         for token in stream(self._model.steps(), batch, settings, self.task.stop_ids(self.context)):

@@ -94,9 +94,9 @@ def _prove(run: RunDir, task: Task, precision: str, folder: Path, report: Progre
     if precision not in models:
         models[precision] = architecture.load(folder, tokenizer, None)
     context = load_prepared(run.data).context(tokenizer)
-    evidence = Evidence.of(run, architecture.proof_tokens)
+    evidence = Evidence.of(run, context, architecture.proof_tokens)
     proof = compare(models, evidence, context, architecture.batch_sizes)
-    report(f"compared with torch on {proof.rows} validation rows in {time.monotonic() - start:.1f} s")
+    report(f"compared with torch on {proof.told()} in {time.monotonic() - start:.1f} s")
     return proof
 
 

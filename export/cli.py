@@ -27,7 +27,7 @@ def export_command(run: Path, precision: str, max_drop: float | None) -> None:
 
 def proof_table(proof: Proof) -> Table:
     """Return torch and the ONNX files side by side."""
-    table = Table(title=f"Proof on {proof.rows} of {proof.rows_available} validation rows")
+    table = Table(title=f"Proof on {proof.told()}")
     table.add_column("")
     for heading in (proof.metric, "largest difference of an output", "same answer as torch"):
         table.add_column(heading, justify="right")

@@ -17,6 +17,7 @@ from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 
 NAME = "manifest.json"
+SPLIT_NAMES = {"train": "training"}  # where a word fits a sentence better
 
 
 class File(Options):
@@ -40,14 +41,19 @@ class Figures(Options):
 
 
 class Proof(Options):
-    """Torch and the ONNX files side by side on the run's own validation rows."""
+    """Torch and the ONNX files side by side on the run's own rows."""
 
     metric: str
     rows: int
-    rows_available: int
+    sources: dict[str, int]  # split -> rows of it
     batches: tuple[str, ...]  # "rows x tokens" of the batches that were compared
     largest_output: float  # absolute, of torch
     figures: dict[str, Figures]  # "torch", "fp32", and the precision of the bundle
+
+    def told(self) -> str:
+        """Return which rows were compared, in words."""
+        *most, last = (f"{count:,} {SPLIT_NAMES.get(name, name)}" for name, count in self.sources.items())
+        return " and ".join(filter(None, (", ".join(most), f"{last} rows")))
 
     def drop(self, precision: str, task: Task) -> float:
         """Return how much worse the metric of a precision is than torch's, as the task counts it."""

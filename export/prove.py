@@ -1,4 +1,4 @@
-"""The proof: ONNX files beside torch, on the run's own validation rows."""
+"""The proof: ONNX files beside torch, on the run's own rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.answering import Model
 from backend.data.batching import Batch, by_length, of_row, pad
-from backend.data.prepared import Split
+from backend.data.prepared import Split, load_prepared
 from backend.errors import UserError
 from backend.generation import generate
 from backend.interfaces import GENERATED, Array, Context, Features, Outputs, Part, Prediction, Row, Task
@@ -21,7 +21,8 @@ from export.quantizers import QUANTIZERS
 
 REFERENCE = "torch"
 PLACES = (0.0, 0.5, 1.0)  # of the windows by length: the shortest, the middle ones, the longest
-ATTEMPTS_TO_WRITE = 64  # rows at most for which each model writes its answer: token by token is slow
+LEAST_ROWS = 300
+ATTEMPTS_TO_WRITE = 64  # the rows where each model writes its answers: token by token is slow
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,31 @@ class Evidence:
     rows: Sequence[Row]
     windows: Sequence[Features]
     of_row: Sequence[int]  # the row of every window, as its place in `rows`
-    rows_available: int
+    sources: dict[str, int]  # split -> rows of it
 
     @classmethod
-    def of(cls, run: RunDir, tokens: int) -> Evidence:
-        """Read the validation rows of a run: all of them, or as many as the budget of tokens allows."""
+    def of(cls, run: RunDir, context: Context, tokens: int) -> Evidence:
+        """Take the validation rows of a run, as many as the budget of tokens allows.
+
+        Where these are few, one more wrong answer would look like a loss: rows of the test and of the training are
+        taken too. The comparison is with torch on the same rows, so it does not matter who has seen them.
+        """
         task = TASKS[run.job.task.name]
-        split = Split.open(run.data, "validation")
-        share = min(1.0, tokens / max(1, int(np.sum(split.lengths))))
-        count = max(1, int(split.row_count * share))
-        if task.generation(run.job.task, evaluating=True):
-            count = min(count, ATTEMPTS_TO_WRITE)
-        picked = np.linspace(0, split.row_count - 1, count).astype(int).tolist()
-        numbers = split.windows(picked)
-        places = [picked.index(row) for row in split.of_row[numbers].tolist()]
-        return cls(task, split.rows(picked), split.features(numbers), places, split.row_count)
+        writes = task.generation(context.options, evaluating=True) is not None
+        least = ATTEMPTS_TO_WRITE if writes else LEAST_ROWS
+        rows: list[Row] = []
+        sources: dict[str, int] = {}
+        for split, name in ((Split.open(run.data, name), name) for name in _splits(run)):
+            wanted = split.row_count if not rows and not writes else max(0, least - len(rows))
+            affordable = max(not rows, int(tokens * split.row_count / max(1, int(np.sum(split.lengths)))) - len(rows))
+            count = min(affordable, wanted, split.row_count)
+            rows += split.rows(np.linspace(0, split.row_count - 1, count).astype(int).tolist())
+            sources |= {name: count} if count else {}
+            if affordable <= wanted:
+                break
+        encoded = task.encode(rows, context)
+        windows = [(place, window) for place, windows in enumerate(encoded) for window in windows]
+        return cls(task, rows, [window for _, window in windows], [place for place, _ in windows], sources)
 
     def probes(self, sizes: Sequence[int]) -> Iterator[list[int]]:
         """Yield windows for batches of several sizes: short, middle, long, and ragged mixes of all lengths."""
@@ -62,6 +73,12 @@ class Evidence:
     def lengths(self) -> list[int]:
         """Return the length of every window."""
         return [self.task.length(window) for window in self.windows]
+
+
+def _splits(run: RunDir) -> list[str]:
+    """Return the splits of a run, those that no training has seen first."""
+    there = load_prepared(run.data).counts
+    return [name for name in ("validation", "test", "train") if name in there]
 
 
 class _Comparison:
@@ -148,7 +165,7 @@ def compare(models: Mapping[str, Model], evidence: Evidence, context: Context, s
     return Proof(
         metric=evidence.task.metric,
         rows=len(evidence.rows),
-        rows_available=evidence.rows_available,
+        sources=evidence.sources,
         batches=tuple(comparison.shapes),
         largest_output=comparison.largest,
         figures=figures,
@@ -177,7 +194,7 @@ def gate(proof: Proof, precision: str, task: Task, max_drop: float) -> None:
         lost = f"raises {proof.metric} by {drop:.1%}" if task.lower_is_better else f"loses {drop:.4f} of {proof.metric}"
         allowed = f"{max_drop:.1%}" if task.lower_is_better else f"{max_drop:g}"
         raise UserError(
-            f"{precision} {lost} on {proof.rows} validation rows ({given}; "
+            f"{precision} {lost} on {proof.told()} ({given}; "
             f"{figures.agreement:.1%} of the answers agree); {allowed} is allowed, so no bundle was written. "
             f"Export fp32 instead, train longer or on more rows, or accept the loss with --max-drop {_above(drop)}"
         )

@@ -38,7 +38,7 @@ def test_the_bundle_is_in_the_run_and_nothing_else(run: RunDir) -> None:
     assert [line.split(" in ")[0] for line in told] == [
         "exported to ONNX",
         "wrote int8",
-        "compared with torch on 48 validation rows",
+        "compared with torch on 48 validation, 12 test and 60 training rows",
     ]
 
 
@@ -70,7 +70,7 @@ def test_an_unfinished_run_is_refused(run: RunDir) -> None:
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones(run: RunDir) -> None:
-    with pytest.raises(UserError, match='no precision "int2"; choose one of fp32, int8'):
+    with pytest.raises(UserError, match='"int2" is no precision of text classification; choose one of fp32, int8'):
         export_run(run.path, "int2")
 
 

@@ -16,7 +16,7 @@ def test_an_export_prints_the_proof_and_what_to_type_next(
 ) -> None:
     assert main([str(session_run.path), "--precision", "fp32"]) == 0
     out = capsys.readouterr().out
-    assert "Proof on 48 of 48 validation rows" in out
+    assert "Proof on 48 validation, 12 test and 60 training rows" in out
     assert "f1_macro" in out
     assert f"python -m export serve {bundles['fp32']}" in out
     verify(bundles["fp32"])

@@ -24,8 +24,7 @@ def test_a_copied_bundle_verifies(bundle: Path) -> None:
     assert set(manifest.files) == {"model.onnx", "tokenizer.json", "tokenizer_config.json"}
     assert manifest.labels == ("bad", "good")
     assert manifest.task.name == "text-classification"
-    assert manifest.inputs == ("input_ids", "attention_mask", "token_type_ids")
-    assert manifest.outputs == ("logits",)
+    assert manifest.columns == ("text", "label")
     assert manifest.opset == 23
     assert set(manifest.proof.figures) == {"torch", "fp32", "int8"}
     assert manifest.files["model.onnx"].bytes == (bundle / "model.onnx").stat().st_size

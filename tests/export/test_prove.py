@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from backend.data.prepared import load_prepared
 from backend.errors import UserError
+from backend.interfaces import Context
 from backend.predict import TorchEngine
 from backend.rundir import RunDir
 from backend.tasks import TASKS
@@ -20,21 +21,25 @@ from export.manifest import Figures, Proof, read_manifest
 from export.prove import Evidence, compare, gate
 from export.runtime import OnnxEngine
 
-
 TASK = TASKS["text-classification"]
 SIZES = (1, 8, 32)
 
 
 @pytest.fixture(scope="session")
-def evidence(session_run: RunDir) -> Evidence:
-    return Evidence.of(session_run, 100_000)
+def context(session_run: RunDir) -> Context:
+    return load_prepared(session_run.data).context(Tokenizer.load(session_run.model))
+
+
+@pytest.fixture(scope="session")
+def evidence(session_run: RunDir, context: Context) -> Evidence:
+    return Evidence.of(session_run, context, 100_000)
 
 
 def proof(difference: float, drop: float, largest: float = 1.0) -> Proof:
     return Proof(
         metric="f1_macro",
         rows=100,
-        rows_available=100,
+        sources={"validation": 100},
         batches=("1 x 8",),
         largest_output=largest,
         figures={
@@ -60,16 +65,29 @@ def test_few_validation_rows_are_enough(evidence: Evidence) -> None:
     assert {len(batch) for batch in few.probes(SIZES)} == {1, 3}
 
 
-def test_the_rows_keep_to_the_budget_of_tokens(session_run: RunDir) -> None:
-    evidence = Evidence.of(session_run, 400)
-    assert 1 < len(evidence.rows) < evidence.rows_available == 48
-    assert evidence.of_row == list(range(len(evidence.rows)))
+def test_few_validation_rows_are_joined_by_those_of_the_other_splits(evidence: Evidence) -> None:
+    assert evidence.sources == {"validation": 48, "test": 12, "train": 60}
+    assert evidence.of_row == list(range(120))
+
+
+def test_many_validation_rows_are_enough(
+    session_run: RunDir, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.prove.LEAST_ROWS", 40)
+    assert Evidence.of(session_run, context, 100_000).sources == {"validation": 48}
+
+
+def test_the_rows_keep_to_the_budget_of_tokens(session_run: RunDir, context: Context) -> None:
+    evidence = Evidence.of(session_run, context, 400)
+    assert 1 < len(evidence.rows) < 48
+    assert set(evidence.sources) == {"validation"}
     assert len(evidence.rows) == len(evidence.windows)
 
 
 def test_the_proof_of_a_bundle_has_the_figures(bundles: dict[str, Path]) -> None:
     found = read_manifest(bundles["int8"]).proof
-    assert found.rows == found.rows_available == 48
+    assert found.rows == 120
+    assert found.told() == "48 validation, 12 test and 60 training rows"
     assert found.figures["torch"].difference == 0
     assert found.figures["fp32"].difference <= 1e-5
     assert found.figures["fp32"].agreement == 1
@@ -79,7 +97,7 @@ def test_the_proof_of_a_bundle_has_the_figures(bundles: dict[str, Path]) -> None
 
 
 def test_a_wrong_graph_is_caught(
-    session_run: RunDir, bundles: dict[str, Path], evidence: Evidence, tmp_path: Path
+    session_run: RunDir, bundles: dict[str, Path], evidence: Evidence, context: Context, tmp_path: Path
 ) -> None:
     model = onnx.load(bundles["fp32"] / "model.onnx")
     last = next(node for node in model.graph.node if "logits" in node.output)
@@ -88,7 +106,6 @@ def test_a_wrong_graph_is_caught(
     model.graph.node.append(helper.make_node("Add", ["right", "fault"], ["logits"]))
     onnx.save(model, tmp_path / "model.onnx")
     models = {"torch": TorchEngine(session_run.model, TASK), "fp32": OnnxEngine(tmp_path / "model.onnx")}
-    context = load_prepared(session_run.data).context(Tokenizer.load(session_run.model))
     found = compare(models, evidence, context, SIZES)
     assert found.figures["fp32"].difference == pytest.approx(0.01, rel=1e-2)
     with pytest.raises(UserError, match=r"differs from the trained one by 0\.01"):

@@ -35,7 +35,7 @@ def test_it_is_healthy_and_describes_itself(client: TestClient) -> None:
     assert client.get("/info").json() == {
         "task": "text-classification",
         "labels": ["bad", "good"],
-        "inputs": [{"name": "text", "description": "The text to classify."}],
+        "inputs": [{"name": "text", "description": "The text.", "kind": "text"}],
         "max_rows": MAX_ROWS,
     }
 

@@ -86,7 +86,7 @@ ENCODER_DECODERS: dict[str, Callable[[], Any]] = {
 
 
 def saved(make: Callable[[], Any], folder: Path) -> Any:
-    """Return a random model whose next token depends on all that stands before it, written as a run leaves it."""
+    """Return a random model whose next token depends on all that stands before it, as it is loaded from a run."""
     torch.manual_seed(0)
     model = make().eval()
     with torch.no_grad():
@@ -97,7 +97,7 @@ def saved(make: Callable[[], Any], folder: Path) -> Any:
     fast = FastTokenizer(models.WordLevel({f"word{number}": number for number in range(VOCABULARY)}, "word3"))
     special = {f"{name}_token": f"word{number}" for number, name in enumerate(("pad", "bos", "eos"))}
     transformers.PreTrainedTokenizerFast(tokenizer_object=fast, **special).save_pretrained(folder)
-    return model
+    return type(model).from_pretrained(folder).eval()
 
 
 def ragged(rows: int = 4, length: int = 9) -> dict[str, np.ndarray]:
@@ -134,9 +134,8 @@ SEARCHES = [
     "name",
     [
         "llama",
-        "gpt2",
         "bert",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt-neox", "opt", "t5", "bart", "marian")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "gpt-neox", "opt", "t5", "bart", "marian")),
     ],
 )
 def test_an_exported_model_predicts_and_writes_as_torch_does(name: str, tmp_path: Path) -> None:
