@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from backend.rundir import RunDir
 from backend.tokenizer import Tokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))  # for forked_ranks.py, which no package holds
 
 TrainRun = Callable[..., RunDir]
 

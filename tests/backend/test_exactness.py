@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,13 +20,49 @@ from backend.rank import connect
 from backend.rundir import RunDir
 from backend.session import train
 
-RANKS = Path(__file__).with_name("ranks.py")
-TRAIN = Path(__file__).resolve().parents[2] / "backend" / "train.py"
 STEPS = 20
+# What training in half precision may differ by.
+LOSS, NORM = 0.02, 0.1
+
+
+class Layout(NamedTuple):
+    """How a batch is shared out."""
+
+    precision: str
+    ranks: int
+    stage: int
+    accumulation: int
+
+    def __str__(self) -> str:
+        """Return the name of its tests and of its folder."""
+        return f"{self.precision}-{self.ranks} ranks-zero{self.stage}-{self.accumulation} steps"
+
+
+def cases(layouts: list[Layout], fast: Callable[[Layout], bool]) -> list[Any]:
+    """Return layouts as parameters; every one that is not fast is slow."""
+    return [pytest.param(one, id=str(one), marks=() if fast(one) else pytest.mark.slow) for one in layouts]
+
 
 # 49 training rows in batches of 8: the last batch of each epoch has one row, so most of its parts are empty.
-STAGES, ACCUMULATIONS = (0, 1, 2, 3), (1, 4)
-HALF = [("bf16", stage) for stage in (0, 1, 2, 3)] + [("fp16", stage) for stage in (0, 1, 2, 3)]
+FULL = cases(
+    [Layout("fp32", *shares) for shares in product((1, 2), (0, 1, 2, 3), (1, 4))],
+    fast=lambda layout: layout.ranks == 2 or (layout.stage, layout.accumulation) in {(0, 1), (3, 4)},
+)
+HALF = cases(
+    [Layout(precision, 2, stage, 2) for precision, stage in product(("bf16", "fp16"), (0, 1, 2, 3))],
+    fast=lambda layout: (layout.precision, layout.stage) in {("bf16", 0), ("bf16", 3), ("fp16", 2), ("fp16", 3)},
+)
+# Of every stage and precision one.
+SAVED = [
+    Layout("fp32", 2, 0, 1),
+    Layout("fp32", 2, 1, 4),
+    Layout("fp32", 2, 2, 1),
+    Layout("fp32", 2, 3, 4),
+    Layout("bf16", 2, 0, 2),
+    Layout("bf16", 2, 3, 2),
+    Layout("fp16", 2, 2, 2),
+    Layout("fp16", 2, 3, 2),
+]
 
 
 def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
@@ -64,88 +99,57 @@ def weights(run: RunDir) -> dict[str, torch.Tensor]:
 def reference(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Train in one process, without accumulation, with plain PyTorch."""
     workspace = tmp_path_factory.mktemp("reference")
-    subprocess.run([sys.executable, TRAIN, *flags(tiny_model, tiny_data, workspace)], check=True, capture_output=True)
+    train(parse(flags(tiny_model, tiny_data, workspace)), connect())
     return the_run(workspace)
 
 
-def train_all(root: Path, ranks: int, jobs: dict[str, list[str]]) -> None:
-    """Train jobs one after another on some number of ranks, under the deepspeed launcher."""
-    (root / "jobs.json").write_text(json.dumps(list(jobs.values())), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks), "--master_port", str(port)]
-    done = subprocess.run([*launcher, str(RANKS), str(root / "jobs.json")], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def shared_out(
-    request: pytest.FixtureRequest, tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[int, int], RunDir]:
-    """Train in fp32 with every stage and accumulation on some number of ranks."""
-    root = tmp_path_factory.mktemp("shared-out")
-    layouts = {
-        f"{stage}-{accumulation}": (stage, accumulation) for stage, accumulation in product(STAGES, ACCUMULATIONS)
-    }
-    jobs = {
-        name: flags(
-            tiny_model, tiny_data, root / name, deepspeed=f"zero{stage}", schedule__accumulation_steps=accumulation
-        )
-        for name, (stage, accumulation) in layouts.items()
-    }
-    train_all(root, request.param, jobs)
-    return {layout: the_run(root / name) for name, layout in layouts.items()}
-
-
 @pytest.fixture(scope="module")
-def halved(
-    tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, int], RunDir]:
-    """Train in half precision on 2 ranks with every stage, fp16 from a loss scale that needs no search."""
-    root = tmp_path_factory.mktemp("halved")
-    jobs = {}
-    for precision, stage in HALF:
-        config = deepspeed_config.read(f"zero{stage}")
-        config["fp16"]["initial_scale_power"] = 10
-        name = f"{precision}-{stage}"
-        (root / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
-        jobs[name] = flags(
-            tiny_model,
-            tiny_data,
-            root / name,
-            deepspeed=root / f"{name}.json",
-            precision=precision,
-            schedule__accumulation_steps=2,
-        )
-    train_all(root, 2, jobs)
-    return {layout: the_run(root / "-".join(map(str, layout))) for layout in HALF}
+def runs(
+    request: pytest.FixtureRequest, tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Layout, RunDir]:
+    """Train with all the layouts that the chosen tests ask for, for one start of the ranks serves many jobs."""
+    root = tmp_path_factory.mktemp("runs")
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    asked = sorted({one["layout"] for one in parameters if isinstance(one.get("layout"), Layout)})
+    jobs: dict[int, list[list[str]]] = {}
+    for layout in asked:
+        settings = {
+            "deepspeed": root / f"{layout}.json",
+            "precision": layout.precision,
+            "schedule__accumulation_steps": layout.accumulation,
+        }
+        config = deepspeed_config.read(f"zero{layout.stage}")
+        config["fp16"]["initial_scale_power"] = 10  # it needs no search
+        (root / f"{layout}.json").write_text(json.dumps(config), encoding="utf-8")
+        jobs.setdefault(layout.ranks, []).append(flags(tiny_model, tiny_data, root / str(layout), **settings))
+    for count, arguments in jobs.items():
+        forked_ranks.finish(forked_ranks.start(count, arguments, root / "ranks.log"), root / "ranks.log")
+    return {layout: the_run(root / str(layout)) for layout in asked}
 
 
-@pytest.mark.parametrize(("stage", "accumulation"), list(product(STAGES, ACCUMULATIONS)))
+@pytest.mark.parametrize("layout", FULL)
 def test_every_layout_makes_the_same_updates_as_one_process(
-    reference: RunDir, shared_out: dict[tuple[int, int], RunDir], stage: int, accumulation: int
+    reference: RunDir, runs: dict[Layout, RunDir], layout: Layout
 ) -> None:
-    run = shared_out[stage, accumulation]
-    expected, found = steps(reference), steps(run)
+    expected, found = steps(reference), steps(runs[layout])
     assert len(found) == STEPS
     for one, other in zip(expected, found, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
-    one_weights, other_weights = weights(reference), weights(run)
+    one_weights, other_weights = weights(reference), weights(runs[layout])
     assert one_weights.keys() == other_weights.keys()
     assert max(float((one_weights[name] - other_weights[name]).abs().max()) for name in one_weights) <= 1e-5
 
 
-@pytest.mark.parametrize(("precision", "stage"), HALF)
+@pytest.mark.parametrize("layout", HALF)
 def test_half_precision_follows_full_precision_within_its_accuracy(
-    reference: RunDir, halved: dict[tuple[str, int], RunDir], precision: str, stage: int
+    reference: RunDir, runs: dict[Layout, RunDir], layout: Layout
 ) -> None:
-    found = steps(halved[precision, stage])
+    found = steps(runs[layout])
     assert not any(step["skipped"] for step in found)
     for one, other in zip(steps(reference), found, strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], abs=0.02)
-        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.1, abs=0.02)
+        assert other["loss"] == pytest.approx(one["loss"], abs=LOSS)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=NORM, abs=LOSS)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -154,21 +158,14 @@ def test_one_process_trains_in_half_precision_too(
 ) -> None:
     train(parse(flags(tiny_model, tiny_data, tmp_path, precision=precision)), connect())
     for one, other in zip(steps(reference), steps(the_run(tmp_path)), strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], abs=0.02)
+        assert other["loss"] == pytest.approx(one["loss"], abs=LOSS)
 
 
-@pytest.mark.parametrize("layout", [("bf16", 0), ("bf16", 3), ("fp16", 2), ("fp16", 3)])
-def test_final_weights_are_saved_in_full_precision_whatever_the_training_used(
-    halved: dict[tuple[str, int], RunDir], layout: tuple[str, int]
+@pytest.mark.parametrize("layout", SAVED, ids=str)
+def test_plain_transformers_loads_final_weights_of_full_precision_whatever_the_training_used(
+    runs: dict[Layout, RunDir], layout: Layout
 ) -> None:
-    assert_plain_transformers_loads(halved[layout])
-
-
-@pytest.mark.parametrize("layout", [(0, 1), (1, 4), (2, 1), (3, 4)])
-def test_plain_transformers_loads_the_final_weights_of_every_stage(
-    shared_out: dict[tuple[int, int], RunDir], layout: tuple[int, int]
-) -> None:
-    assert_plain_transformers_loads(shared_out[layout])
+    assert_plain_transformers_loads(runs[layout])
 
 
 def assert_plain_transformers_loads(run: RunDir) -> None:
@@ -187,8 +184,8 @@ def assert_plain_transformers_loads(run: RunDir) -> None:
 def test_offload_to_the_cpu_makes_the_same_updates(
     reference: RunDir, tiny_model: Path, tiny_data: Path, tmp_path: Path, config: str
 ) -> None:
-    jobs = {config: flags(tiny_model, tiny_data, tmp_path / config, deepspeed=config)}
-    train_all(tmp_path, 2, jobs)
+    job = flags(tiny_model, tiny_data, tmp_path / config, deepspeed=config)
+    forked_ranks.finish(forked_ranks.start(2, [job], tmp_path / "ranks.log"), tmp_path / "ranks.log")
     for one, other in zip(steps(reference), steps(the_run(tmp_path / config)), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)

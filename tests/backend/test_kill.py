@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
+import forked_ranks
 import pytest
 
 from backend.rundir import RunDir
 
-TRAIN = Path(__file__).resolve().parents[2] / "backend" / "train.py"
 SECONDS = 120
 
 
@@ -32,29 +29,20 @@ def model_with_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def launcher(ranks: int) -> list[str]:
-    if ranks == 1:
-        return [sys.executable]
-    return [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks), "--master_port", "29688"]
-
-
-def start(ranks: int, *arguments: object) -> subprocess.Popen[bytes]:
-    argv = [*launcher(ranks), str(TRAIN), *map(str, arguments)]
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
-def kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool]) -> None:
-    """Kill the launcher and all its ranks with SIGKILL as soon as the moment has come."""
+def kill_when(processes: list[BaseProcess], moment: Callable[[], bool]) -> None:
+    """Kill all ranks of a run with SIGKILL as soon as the moment has come."""
     end = time.monotonic() + SECONDS
-    while not moment():
-        assert process.poll() is None, "the run ended before the moment came"
-        assert time.monotonic() < end, "the moment never came"
-        time.sleep(0.002)
-    ranks = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs(ranks, timeout=SECONDS)
-    assert not alive
+    try:
+        while not moment():
+            assert all(process.is_alive() for process in processes), "the run ended before the moment came"
+            assert time.monotonic() < end, "the moment never came"
+            time.sleep(0.002)
+    finally:
+        for process in processes:
+            process.kill()
+    for process in processes:
+        process.join(SECONDS)
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL] * len(processes)
 
 
 def newest(workspace: Path) -> RunDir | None:
@@ -68,21 +56,25 @@ def steps_made(workspace: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "config"), [(1, "none"), (2, "zero2"), pytest.param(2, "zero3", marks=pytest.mark.slow)]
+    ("count", "config"), [(1, "none"), (2, "zero2"), pytest.param(2, "zero3", marks=pytest.mark.slow)]
 )
 def test_a_killed_and_resumed_run_ends_with_the_same_bits(
-    model_with_dropout: Path, tiny_data: Path, tmp_path: Path, ranks: int, config: str
+    model_with_dropout: Path, tiny_data: Path, tmp_path: Path, count: int, config: str
 ) -> None:
+    def start(*arguments: object) -> list[BaseProcess]:
+        return forked_ranks.start(count, [[str(argument) for argument in arguments]], log, launched=count > 1)
+
+    log = tmp_path / "ranks.log"
     flags: list[object] = ["--model", model_with_dropout, "--data.train", tiny_data, "--task.max_length", 32]
     flags += ["--schedule.steps", 60, "--schedule.batch_size", 8, "--schedule.evaluate_every", 10]
     flags += ["--schedule.accumulation_steps", 2, "--schedule.learning_rate", 1e-3, "--precision", "fp32"]
-    flags += ["--schedule.keep_last", 2, *(["--deepspeed", config] if ranks > 1 else [])]
-    assert start(ranks, *flags, "--workspace", tmp_path / "whole").wait() == 0
+    flags += ["--schedule.keep_last", 2, *(["--deepspeed", config] if count > 1 else [])]
+    forked_ranks.finish(start(*flags, "--workspace", tmp_path / "whole"), log)
     whole = newest(tmp_path / "whole")
     assert whole is not None
 
     workspace = tmp_path / "killed"
-    kill_when(start(ranks, *flags, "--workspace", workspace), lambda: steps_made(workspace) >= 3)
+    kill_when(start(*flags, "--workspace", workspace), lambda: steps_made(workspace) >= 3)
     run = newest(workspace)
     assert run is not None
     assert run.status().state == "failed"
@@ -92,9 +84,9 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
         lambda: run.stored_status().step >= 60,  # in the final evaluation, or in the writing of the model
     ]
     for moment in moments:
-        kill_when(start(ranks, "--job", run.job_file, "--resume"), moment)
+        kill_when(start("--job", run.job_file, "--resume"), moment)
     _spoil(max(run.checkpoints.glob("step-*")))
-    assert start(ranks, "--job", run.job_file, "--resume").wait() == 0
+    forked_ranks.finish(start("--job", run.job_file, "--resume"), log)
 
     assert run.status().state == "finished"
     assert (run.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()

@@ -1,15 +1,13 @@
-"""A loss over tokens is that of the global batch: unequal texts on 2 ranks in 4 parts make the updates of one process."""
+"""A loss over tokens is that of the global batch: 2 ranks with unequal texts make the updates of one process."""
 
 from __future__ import annotations
 
 import json
 import random
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +18,6 @@ from backend.rank import connect
 from backend.rundir import RunDir
 from backend.session import train
 
-RANKS = Path(__file__).with_name("ranks.py")
 STEPS = 12
 TASKS = ("token-classification", "causal-language-modelling")
 
@@ -28,7 +25,7 @@ TASKS = ("token-classification", "causal-language-modelling")
 @pytest.fixture(scope="module")
 def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give the tiny encoder, and a random decoder with the same tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model, eos_token="[SEP]", bos_token="[CLS]")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, eos_token="[SEP]", bos_token="[CLS]")  # noqa: S106 - tokens of text
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -106,13 +103,8 @@ def shared_out(
         for task in TASKS
         for stage in (2, 3)
     }
-    (root / "jobs.json").write_text(json.dumps(list(jobs.values())), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(port)]
-    done = subprocess.run([*launcher, str(RANKS), str(root / "jobs.json")], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    log = root / "ranks.log"
+    forked_ranks.finish(forked_ranks.start(2, list(jobs.values()), log), log)
     return {(task, stage): the_run(root / f"{task}-{stage}") for task, stage in jobs}
 
 

@@ -34,7 +34,9 @@ def started(how: str, *flags: object, cwd: Path) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("how", STARTS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "torchrun as a module" else how for how in STARTS]
+)
 def test_every_way_to_start_trains_a_model(how: str, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_bytes(tiny_data.read_bytes())
     flags = ["--model", tiny_model, "--data.train", "data.csv", "--task.max_length", 32, "--schedule.steps", 4]
@@ -48,7 +50,9 @@ def test_every_way_to_start_trains_a_model(how: str, tiny_model: Path, tiny_data
     assert run.report() is not None
 
 
-@pytest.mark.parametrize("how", ["python by path", "torchrun by path", "deepspeed by path"])
+@pytest.mark.parametrize(
+    "how", ["python by path", pytest.param("torchrun by path", marks=pytest.mark.slow), "deepspeed by path"]
+)
 def test_bad_data_ends_every_rank_with_one_message(how: str, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("text,label\na,x\nb,y\n,x\n", encoding="utf-8")
     done = started(how, "--model", tiny_model, "--data.train", "data.csv", "--task.max_length", 32, cwd=tmp_path)
