@@ -66,10 +66,10 @@ def tokenizer_settings(tokenizer: PreTrainedTokenizerFast, source: str | Path, r
     try:
         written = GenerationConfig.from_pretrained(source, revision=revision)
     except OSError:  # most models that do not write have no such file
-        written = GenerationConfig()
+        written = GenerationConfig()  # type: ignore[no-untyped-call]
     starts = (getattr(config, "decoder_start_token_id", None), written.decoder_start_token_id, tokenizer.cls_token_id)
     ends = (written.eos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
-    stops = next((end for end in ends if end is not None), [])
+    stops: int | list[int] = next((end for end in ends if end is not None), [])
     return {
         **{f"{name}_token": getattr(tokenizer, f"{name}_token") for name in SPECIAL},
         "chat_template": tokenizer.chat_template,

@@ -10,7 +10,7 @@ from backend.interfaces import Task
 from backend.sources import SAMPLE_MODEL
 from backend.tasks import TASKS
 
-EXAMPLE = "--model HuggingFaceTB/SmolLM2-135M-Instruct"
+EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def sample_settings(name: str) -> dict[str, Any]:

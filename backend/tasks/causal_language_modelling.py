@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 from tokenizers import Encoding
 
-from backend.cjk import close_up
 from backend.interfaces import (
     GENERATED,
     IGNORED,
@@ -23,7 +22,8 @@ from backend.interfaces import (
     Row,
     Task,
 )
-from backend.language import (
+from backend.text.cjk import close_up
+from backend.text.language import (
     likelihood_report,
     merged,
     next_token_likelihood,

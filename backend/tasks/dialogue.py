@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 from tokenizers import Encoding
 
-from backend.chat import Chat, Rendered, chat_of
-from backend.cjk import close_up
-from backend.conversations import ASSISTANT, MESSAGES, SYSTEM, USER, Message, conversation, layouts
 from backend.interfaces import (
     GENERATED,
     IGNORED,
@@ -30,7 +27,10 @@ from backend.interfaces import (
     Task,
     Unreadable,
 )
-from backend.language import likelihood_report, next_token_likelihood, next_token_loss, packed, prepare_decoder
+from backend.text.chat import Chat, Rendered, chat_of
+from backend.text.cjk import close_up
+from backend.text.conversations import ASSISTANT, MESSAGES, SYSTEM, USER, Message, conversation, layouts
+from backend.text.language import likelihood_report, next_token_likelihood, next_token_loss, packed, prepare_decoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,7 +126,7 @@ class Dialogue(Task):
         report = likelihood_report(predictions, "token_accuracy")
         if not all("text" in prediction for prediction in predictions):
             return report
-        from backend.metrics_text import rouge_metrics
+        from backend.metrics.text import rouge_metrics
 
         asked, expected = zip(*map(_expected, rows, predictions), strict=True)
         written = [prediction["text"] for prediction in predictions]

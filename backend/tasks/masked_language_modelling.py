@@ -23,7 +23,7 @@ from backend.interfaces import (
     Row,
     Task,
 )
-from backend.language import likelihood, likelihood_report, merged
+from backend.text.language import likelihood, likelihood_report, merged
 from backend.tokenizer import SPECIAL, Tokenizer
 
 if TYPE_CHECKING:

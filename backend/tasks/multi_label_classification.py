@@ -12,7 +12,7 @@ from pydantic import Field
 
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Column, Context, Layout, Part, Prediction, Report, Row, Unreadable
-from backend.texts import TEXT, TEXT_PAIR, TextTask, class_names, sigmoid, unknown_class
+from backend.text.whole import TEXT, TEXT_PAIR, TextTask, class_names, sigmoid, unknown_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ class MultiLabelClassification(TextTask):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return precision, recall and F1, exact matches, and for every label the threshold that would fit best."""
-        from backend.metrics_labels import multi_label_report
+        from backend.metrics.labels import multi_label_report
 
         return multi_label_report(predictions, [row["labels"] for row in rows], context.labels)
 

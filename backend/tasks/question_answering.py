@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field
 from tokenizers import Encoding
 
-from backend.answers import EXAMPLE, best_spans, canonical, faults, single, trimmed
 from backend.errors import UserError
 from backend.interfaces import (
     IGNORED,
@@ -25,7 +24,8 @@ from backend.interfaces import (
     Row,
     Task,
 )
-from backend.texts import softmax
+from backend.text.answers import EXAMPLE, best_spans, canonical, faults, single, trimmed
+from backend.text.whole import softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ class QuestionAnswering(Task):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return exact match and F1 as for SQuAD 2, for questions with and without an answer too."""
-        from backend.metrics_answers import answer_report
+        from backend.metrics.answers import answer_report
 
         return answer_report([one["answer"] for one in predictions], [row["answers"]["text"] for row in rows])
 

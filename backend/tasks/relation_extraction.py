@@ -25,7 +25,7 @@ from backend.interfaces import (
     Task,
     Unreadable,
 )
-from backend.relations import (
+from backend.text.relations import (
     EXAMPLE,
     SPAN_EXAMPLE,
     Punctuated,
@@ -35,7 +35,7 @@ from backend.relations import (
     punctuated,
     usual_no_relation,
 )
-from backend.texts import class_names, softmax, unknown_class
+from backend.text.whole import class_names, softmax, unknown_class
 
 TEXT = Column(name="text", description=f"The text with its two entities marked: {EXAMPLE}.")
 RELATION = Column(name="relation", description="How the head (e1) is related to the tail (e2).", role="target")
@@ -146,7 +146,7 @@ class RelationExtraction(Task):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return precision, recall and F1 of the classes that are relations, and the figures of every class."""
-        from backend.metrics import F1, Precision, Recall, classification_report
+        from backend.metrics.classification import F1, Precision, Recall, classification_report
 
         answers = [prediction["label"] for prediction in predictions]
         truth = [_relation(row) for row in rows]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from backend.interfaces import Column, Context, Generation, Layout, Prediction, Report, Row
-from backend.seq2seq import Seq2Seq, examples, perplexity
+from backend.text.seq2seq import Seq2Seq, examples, perplexity
 
 # The names that other data sets give to the two columns.
 NAMES = (("text", "summary"), ("document", "summary"), ("dialogue", "summary"), ("article", "highlights"))
@@ -51,7 +51,7 @@ class Summarization(Seq2Seq):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return ROUGE, the lengths of answers and references, and the perplexity."""
-        from backend.metrics_text import rouge_metrics
+        from backend.metrics.text import rouge_metrics
 
         answers = [prediction["text"] for prediction in predictions]
         references = [str(row["target"]) for row in rows]

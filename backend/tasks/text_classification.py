@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backend.errors import UserError
 from backend.interfaces import Column, Context, Part, Prediction, Report, Row
-from backend.texts import TEXT, TEXT_PAIR, TextTask, class_names, softmax, unknown_class
+from backend.text.whole import TEXT, TEXT_PAIR, TextTask, class_names, softmax, unknown_class
 
 
 class TextClassification(TextTask):
@@ -65,7 +65,7 @@ class TextClassification(TextTask):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return accuracy, precision, recall and F1, the figures of every class, and the confusion matrix."""
-        from backend.metrics import classification_report
+        from backend.metrics.classification import classification_report
 
         truth = [_label(row) for row in rows]
         return classification_report([p["label"] for p in predictions], truth, context.labels)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Column, Context, Part, Prediction, Report, Row
-from backend.texts import TEXT, TEXT_PAIR, TextTask
+from backend.text.whole import TEXT, TEXT_PAIR, TextTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ class TextScoring(TextTask):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return how scores and truth go together, how far they are apart, and the spread of the errors."""
-        from backend.metrics_labels import regression_report
+        from backend.metrics.labels import regression_report
 
         return regression_report([p["score"] for p in predictions], [float(row["score"]) for row in rows])
 

@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from backend.alignment import Places, divide
-from backend.entities import NAMELESS, cut, entities_of, from_entities, from_tokens, tag, tokens_of, untagged
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Column, Context, Features, Layout, Outputs, Part, Prediction, Report, Row, Task
-from backend.tag_decoding import tell
-from backend.tags import OUTSIDE, breaks, detect
-from backend.texts import class_names, unknown_class
-from backend.words import UNSPACED
+from backend.text.alignment import Places, divide
+from backend.text.entities import NAMELESS, cut, entities_of, from_entities, from_tokens, tag, tokens_of, untagged
+from backend.text.tag_decoding import tell
+from backend.text.tags import OUTSIDE, breaks, detect
+from backend.text.whole import class_names, unknown_class
+from backend.text.words import UNSPACED
 
 NUMBERS, PIECES = "word_numbers", "word_pieces"
 TEXT = Column(name="text", description="The text.")
@@ -170,8 +170,8 @@ class TokenClassification(Task):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return precision, recall and F1 of whole entities, all and by type, and the figures of single tags."""
-        from backend.entities import Entity
-        from backend.metrics_spans import span_report
+        from backend.metrics.spans import span_report
+        from backend.text.entities import Entity
 
         predicted, truth = [], []
         for prediction, row in zip(predictions, rows, strict=True):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from backend.cjk import language as written
 from backend.interfaces import Column, Context, Layout, Prediction, Report, Row, Unreadable
-from backend.seq2seq import Seq2Seq, examples, perplexity
+from backend.text.cjk import language as written
+from backend.text.seq2seq import Seq2Seq, examples, perplexity
 
 EXAMPLE = '{"en": "Hello", "zh": "你好"}'
 TEXTS = Column(name="translation", kind="json", optional=True, description=f"A text in each language: {EXAMPLE}.")
@@ -78,7 +78,7 @@ class Translation(Seq2Seq):
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return BLEU and chrF, the length of the answers against that of the references, and the perplexity."""
-        from backend.metrics_text import translation_metrics
+        from backend.metrics.text import translation_metrics
 
         pairs = [self.pair(row, context.options) for row in rows]
         answers = [prediction["text"] for prediction in predictions]

@@ -28,7 +28,7 @@ def test_flags_change_what_a_sample_sets() -> None:
 def test_every_sample_is_a_job_with_a_model_that_fits_or_says_that_one_must_be_named(name: str) -> None:
     task = TASKS[SAMPLES[name].task]
     if task.architecture == "decoder":
-        with pytest.raises(UserError, match=f'"{task.title[:7]}.*needs a model that writes .* such as --model'):
+        with pytest.raises(UserError, match=f'"{task.title[:7]}.*needs a model that writes .* such as HuggingFaceTB/'):
             parse(["--sample", name])
     job = parse(["--sample", name, "--model", sample_model(task) or "org/decoder"]).job
     check_model(job.model, job.task.name)

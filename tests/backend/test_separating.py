@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from backend.text.words import UNSPACED
 from backend.tokenizer import FREQUENT, Tokenizer
-from backend.words import UNSPACED
 
 CONFIG = {"pad_token": "[PAD]"}
 CHARACTERS = f"[{UNSPACED}]"

@@ -11,11 +11,11 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from backend.data import samples
 from backend.data.conll import read_conll
 from backend.data.reading import Record, read_jsonl
-from backend.entities import from_entities, from_tokens
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Context, Features
-from backend.tag_decoding import likeliest
 from backend.tasks.token_classification import TokenClassification
+from backend.text.entities import from_entities, from_tokens
+from backend.text.tag_decoding import likeliest
 from backend.tokenizer import Tokenizer
 
 TASK = TokenClassification()

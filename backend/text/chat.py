@@ -17,8 +17,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from backend.conversations import ASSISTANT, USER, Message
 from backend.errors import UserError
+from backend.text.conversations import ASSISTANT, USER, Message
 from backend.tokenizer import Tokenizer
 
 # For models that come without one: what most base models have read on the web, and an end that all can write.

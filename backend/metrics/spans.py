@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqeval.metrics.sequence_labeling import (  # type: ignore[import-untyped]
+from seqeval.metrics.sequence_labeling import (
     get_entities,
     precision_recall_fscore_support,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backend.words import Span
+from backend.text.words import Span
 
 NOWHERE = -1
 FAR = 1 << 30

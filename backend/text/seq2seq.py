@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from backend.cjk import close_up
 from backend.errors import UserError
 from backend.interfaces import (
     GENERATED,
@@ -24,7 +23,8 @@ from backend.interfaces import (
     Table,
     Task,
 )
-from backend.language import likelihood
+from backend.text.cjk import close_up
+from backend.text.language import likelihood
 
 EXAMPLES = 5
 

@@ -12,7 +12,7 @@ import datasets
 import evaluate
 
 from backend.interfaces import Report, Table
-from backend.metrics import InMemoryMetric
+from backend.metrics.classification import InMemoryMetric
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Scripts written without spaces: each of their characters counts as a word.

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from backend.interfaces import Row, Unreadable
-from backend.tags import OUTSIDE, Span, bio, spans
-from backend.words import Span as Place
-from backend.words import join, locate, words
+from backend.text.tags import OUTSIDE, Span, bio, spans
+from backend.text.words import Span as Place
+from backend.text.words import join, locate, words
 
 NAMELESS = "entity"  # the type where tags are letters alone
 TYPE_KEYS = ("label", "type", "tag", "entity_group", "entity")

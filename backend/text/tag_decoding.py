@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from backend.interfaces import Array
-from backend.tags import OUTSIDE
+from backend.text.tags import OUTSIDE
 
 
 def tell(

@@ -9,9 +9,9 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from backend.cjk import language as written
-from backend.cjk import words
-from backend.metrics import InMemoryMetric
+from backend.metrics.classification import InMemoryMetric
+from backend.text.cjk import language as written
+from backend.text.cjk import words
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 # Names of languages, in the forms that data sets and models use -> how sacreBLEU splits them. Japanese is split to

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
-from backend.cjk import HAN, KANA
+from backend.text.cjk import HAN, KANA
 
 Span = tuple[int, int]  # from, up to: characters of a text
 

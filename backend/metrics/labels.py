@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from backend.interfaces import Array, Prediction, Report, Table
-from backend.metrics import InMemoryMetric
+from backend.metrics.classification import InMemoryMetric
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
