@@ -107,7 +107,8 @@ def test_an_evaluation_also_tells_how_unlikely_the_target_is() -> None:
 
     chances = np.exp(logits[:70].astype(np.float64))
     expected = -np.log(chances / chances.sum(axis=-1, keepdims=True))[np.arange(70), labels].sum()
-    assert part == {"text": "", "nll": pytest.approx(expected), "tokens": 70}
+    hits = int((logits[:70].argmax(axis=-1) == labels).sum())
+    assert part == {"text": "", "nll": pytest.approx(expected), "tokens": 70, "hits": hits}
 
 
 def test_perplexity_is_that_of_a_token() -> None:
