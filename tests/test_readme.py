@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+from backend.interfaces import Generation
 from backend.spec import JobSpec
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
@@ -34,6 +35,8 @@ def settings_table() -> str:
             lines.append(row(f"{name}.name", next(iter(TABLES[name])), f"{field.description} One of: {names}."))
             for key, entry in TABLES[name].items():
                 lines += rows(f"{name}.", entry.Options, f" ({key})", without="name")
+            if name == "task":
+                lines += rows("task.generation.", Generation, " (tasks that write)")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             lines += rows(f"{name}.", field.annotation)
         elif name != "version":
@@ -54,6 +57,8 @@ def shown(field: FieldInfo) -> str:
     if field.is_required():
         return "must be given"
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return ", ".join(f"`{name} {value}`" for name, value in default.model_dump(exclude_defaults=True).items())
     return "" if default in ("", (), {}) else f"`{default}`"
 
 
