@@ -36,7 +36,8 @@ def build(shared: Shared, opened: gr.Tab) -> None:
         with gr.Column(scale=2, min_width=300):
             run = gr.Dropdown([], label="Run", info="A finished run.", elem_id="export-run")
             precision = gr.Radio([], label="Precision", elem_id="precision")
-            drop = gr.Number(None, label="Largest drop of the metric", info=DROP, step=0.005, elem_id="max-drop")
+            # A number cannot be empty in the browser.
+            drop = gr.Textbox(label="Largest drop of the metric", info=DROP, max_lines=1, elem_id="max-drop")
             start = gr.Button("Export", variant="primary", elem_id="export")
             hint = gr.HTML(js_on_load=None)
         with gr.Column(scale=5, min_width=340):
@@ -88,10 +89,10 @@ class ExportTab:
         share = " of it" if task.lower_is_better else ""
         return (
             gr.Radio([(QUANTIZERS[name].title, name) for name in offered], value=value),
-            gr.Number(label=f"Largest drop of {task.metric}", placeholder=f"{task.max_drop:g}{share}"),
+            gr.Textbox(label=f"Largest drop of {task.metric}", placeholder=f"{task.max_drop:g}{share}"),
         )
 
-    def start(self, chosen: str | None, precision: str | None, drop: Any) -> str:
+    def start(self, chosen: str | None, precision: str | None, drop: str | None) -> str:
         """Start an export."""
         try:
             self._job(chosen, precision).start(_limit(drop))
@@ -130,12 +131,17 @@ def _task(run: RunDir) -> Task:
     return TASKS[run.job.task.name]
 
 
-def _limit(drop: Any) -> float | None:
-    if drop in (None, ""):
+def _limit(drop: str | None) -> float | None:
+    """Read the largest drop; empty leaves it to the task."""
+    if not (drop or "").strip():
         return None
-    if not isinstance(drop, int | float) or drop < 0:
-        raise UserError(f"largest drop of the metric: {drop!r} is not a number of at least 0")
-    return float(drop)
+    try:
+        limit = float(drop or "")
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < float("inf"):
+        raise UserError(f'largest drop of the metric: "{drop}" is not a number of at least 0, such as 0.01')
+    return limit
 
 
 def _state_html(job: ExportJob, state: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +12,7 @@ from backend.tasks import TASKS
 
 def list_samples() -> None:
     """Print the samples, in the order of the tasks."""
-    table = Table(show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("sample", no_wrap=True)
     table.add_column("task")
     table.add_column("what it is")

@@ -42,9 +42,10 @@ def test_the_choice_is_kept_where_it_is_offered(tmp_path: Path) -> None:
 
 def test_an_empty_drop_is_what_the_task_allows(tmp_path: Path) -> None:
     assert _limit(None) is None
-    assert _limit("") is None
-    assert _limit(0.5) == 0.5
-    with pytest.raises(UserError, match="-1 is not a number of at least 0"):
-        _limit(-1)
+    assert _limit(" ") is None
+    assert _limit("0.5") == 0.5
+    for wrong in ("-1", "much", "nan", "inf"):
+        with pytest.raises(UserError, match=f'"{wrong}" is not a number of at least 0, such as 0.01'):
+            _limit(wrong)
     assert fitted(tmp_path, "text-classification")[1].placeholder == "0.01"
     assert fitted(tmp_path, "masked-language-modelling")[1].placeholder == "0.05 of it"

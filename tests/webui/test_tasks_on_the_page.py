@@ -1,4 +1,4 @@
-"""The Predict tab in a real browser: the form of every task, on finished runs of tiny random models."""
+"""Every task in a real browser: the forms of the Predict tab, on finished runs of tiny random models, and samples."""
 
 from __future__ import annotations
 
@@ -157,3 +157,18 @@ def test_a_file_of_conversations_is_answered(
         page.locator("#predictions a").first.click()
     text = Path(answered.value.path()).read_text(encoding="utf-8")
     assert re.match(r'\{"messages": \[\{"role": "user", .*"role": "assistant", "content": ".*\n$', text)
+
+
+def test_a_sample_sets_the_data_and_the_task_and_shows_what_was_read(answering_server: Any, page: Page) -> None:
+    page.goto(answering_server.url)
+    expect(page.locator("#preview")).to_contain_text("First rows")
+    page.locator("#sample input").click()
+    page.get_by_role("option", name=": dialogue-zh").click()
+    expect(page.locator("#preview")).to_contain_text("OpenAI messages")
+    expect(page.locator("#preview")).to_contain_text("assistant:")
+    expect(page.locator("#wrong")).to_contain_text("needs a model that writes (a decoder)")
+    page.locator("#sample input").click()
+    page.get_by_role("option", name=": ner-zh").click()
+    expect(page.locator("#preview")).to_contain_text("tokens and tags")
+    expect(page.locator("#command")).to_contain_text("token-classification")
+    expect(page.locator("#wrong .tw-problem")).to_have_count(0)
