@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+import generation
 import inference
 import training
 from rich.console import Console
@@ -22,9 +23,10 @@ def main() -> None:
     training.TURNS = arguments.turns
     if arguments.quick:
         training.TURNS, training.ROWS = 1, 160
+        generation.TURNS = 1
         inference.TURNS, inference.SHAPES = 1, [(1, 16), (8, 64)]
     console = Console()
-    for part in (training, inference):
+    for part in (training, inference, generation):
         found = part.measure(console.print)
         for table in part.tables(found):
             console.print(table)
