@@ -55,8 +55,7 @@ def build(shared: Shared, opened: gr.Tab) -> None:
         **QUIET,
     }
     choices: dict[str, Any] = {"fn": tab.choices, "inputs": [run, shared.run], "outputs": [run, hint], **QUIET}
-    opened.select(**choices).then(**refresh)
-    gr.on(None, **choices)
+    opened.select(**choices).then(**refresh)  # also where the address opens it
     run.change(tab.fit, [run, precision], [precision, drop], **QUIET).then(**refresh)
     precision.change(**refresh)
     start.click(tab.start, [run, precision, drop], hint, preprocess=False, **EVENT).then(**refresh)

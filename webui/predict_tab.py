@@ -44,8 +44,7 @@ def build(shared: Shared, opened: gr.Tab) -> None:
             done = gr.File(label="The rows with their predictions", visible=False, elem_id="predictions")
 
     refresh: dict[str, Any] = {"fn": tab.sources, "inputs": source, "outputs": [source, hint], **QUIET}
-    opened.select(**refresh)
-    gr.on(None, **refresh)
+    opened.select(**refresh)  # also where the address opens it
     source.change(tab.show_task, source, [title, *(output for view in views for output in view.outputs)], **QUIET)
     answer_file.click(tab.predict_file, [source, upload, columns], [done, wrong], **EVENT)
 
@@ -60,9 +59,10 @@ class PredictTab:
     def sources(self, chosen: str | None) -> tuple[Any, str]:
         """Return the models that can answer; the choice is kept as long as it exists."""
         found = predicting.sources(self._shared.workspace)
-        paths = [path for _, path in found]
-        value = chosen if chosen in paths else next(iter(paths), None)
-        return gr.Dropdown(found, value=value), "" if found else render.note(NOTHING)
+        hint = "" if found else render.note(NOTHING)
+        if chosen in [path for _, path in found]:
+            return gr.Dropdown(found), hint
+        return gr.Dropdown(found, value=found[0][1] if found else None), hint
 
     def show_task(self, path: str | None) -> list[Any]:
         """Show the form of the task of a model, fitted to the model; of none: that of the first task."""

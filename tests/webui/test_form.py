@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import gradio as gr
@@ -48,7 +49,8 @@ def drawn(model: type[Options], *keys: str, **settings: Any) -> Form:
                 form.draw(*keys)
             form.draw_rest()
 
-    asyncio.run(draw())
+    with ThreadPoolExecutor(1) as other:  # a browser's event loop may be running in this thread
+        other.submit(asyncio.run, draw()).result()
     return form
 
 

@@ -46,6 +46,7 @@ def question(run: RunDir) -> Row:
 def ask(page: Page, run: RunDir, row: Row) -> None:
     """Choose the model and type the row, as a person does."""
     name = run.job.task.name
+    expect(page.locator("#source input")).not_to_have_value("")  # the page has chosen the newest one
     page.locator("#source input").click()
     page.get_by_role("option", name=f"{run.id} · torch").click()
     expect(page.locator(f"#form-{name}")).to_be_visible()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -28,7 +29,8 @@ def drawn(task_name: str) -> Any:
             found.build(visible=True)
         return found
 
-    return asyncio.run(draw())
+    with ThreadPoolExecutor(1) as other:  # a browser's event loop may be running in this thread
+        return other.submit(asyncio.run, draw()).result()
 
 
 def of(view_name: str) -> Any:
