@@ -24,6 +24,8 @@ from backend.schedule import learning_rate, steps_per_epoch, total_steps
 from backend.spec import Schedule
 from backend.stepping import steps
 
+WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary
+
 
 class Recorder(Protocol):
     """Who is told how training goes: the run directory on rank 0, nobody on the others."""
@@ -179,7 +181,7 @@ class Loop:
         self.recorder.state("evaluating", self.progress)
         self.engine.model.eval()
         group = self.engine.group
-        batches = list(by_length(split.lengths.tolist(), self._evaluation_batch()))
+        batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
         parts: list[tuple[int, Part]] = []
         loss_sum = 0.0
         with torch.no_grad():
@@ -227,10 +229,17 @@ class Loop:
         assert result is not None  # noqa: S101 - rank 0 has made one
         return result
 
-    def _evaluation_batch(self) -> int:
-        """Without gradients and optimizer work, twice a micro-batch fits."""
+    def _evaluation_batch(self, split: Split) -> int:
+        """Return how many windows are answered at once.
+
+        Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
+        a number for each word of its vocabulary.
+        """
         parts = self.engine.group.ranks * self.schedule.accumulation_steps
-        return max(2 * self.schedule.batch_size // parts, 8)
+        windows = max(2 * self.schedule.batch_size // parts, 8)
+        if self.task.architecture == "encoder":
+            return windows
+        return max(1, min(windows, WRITTEN_TOKENS // int(split.lengths.max())))
 
     def _save(self) -> None:
         def save(folder: Path) -> None:
