@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file of tests stays with one worker, which makes once what its tests share.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test ui check check-all data bench format clean
 
@@ -16,16 +18,16 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m webui.cli demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 ui: $(VENV)/.ready
 	$(BIN)/python -m webui.cli ui
 
 check: $(VENV)/.ready
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST) -m 'not slow'
 
 check-all: $(VENV)/.ready data
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST)
 
 data: $(VENV)/.ready
 	$(BIN)/python tests/realdata/fetch.py
