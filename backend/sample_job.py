@@ -1,4 +1,4 @@
-"""A sample as the settings of a job: its data, its task, and a model that can learn it."""
+"""A sample as the settings of a job: its data, its task, how it is learnt, and a model that can learn it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def sample_settings(name: str) -> dict[str, Any]:
-    """Return what a job for a sample says of its data and its task. Raises UserError if there is no such sample."""
+    """Return what a job for a sample says, but for the model. Raises UserError if there is no such sample."""
     sample = SAMPLES.get(name.removeprefix(PREFIX))
     if sample is None:
         raise UserError(f'there is no sample "{name}"; there are {", ".join(SAMPLES)}')
-    return {"data": {"train": PREFIX + name.removeprefix(PREFIX)}, "task": {"name": sample.task}}
+    return {
+        "data": {"train": PREFIX + name.removeprefix(PREFIX)},
+        "task": {"name": sample.task},
+        "schedule": {"epochs": sample.epochs, "learning_rate": sample.learning_rate},
+    }
 
 
 def sample_model(task: Task) -> str:

@@ -87,7 +87,8 @@ def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
     refresh = {"fn": tab.preview, "inputs": form.inputs, "outputs": on.preview, "concurrency_id": "preview"}
     refresh |= {**raw, **QUIET}
     on.upload.upload(tab.take_upload, on.upload, [source, on.sample, on.about], **EVENT).then(**refresh)
-    chosen = [source, form.widget("task"), form.widget("model"), on.about]
+    learning = [form.widget("schedule.epochs"), form.widget("schedule.learning_rate")]
+    chosen = [source, form.widget("task"), form.widget("model"), *learning, on.about]
     on.sample.input(tab.take_sample, [on.sample, form.widget("model")], chosen, **QUIET).then(**refresh)
     gr.on([_settled(entry.widget) for entry in form.entries if _is_data(entry.key)], **refresh)
     gr.on(None, **refresh)
@@ -116,11 +117,12 @@ class TrainTab:
         return str(keep_upload(self._shared.workspace, Path(uploaded))), None, ""
 
     def take_sample(self, name: str, model: str) -> tuple[Any, ...]:
-        """Return the data and the task of a sample, and a model that can learn it unless another one is named."""
+        """Return the data and the task of a sample, a model unless another one is named, and how it is learnt."""
         sample = SAMPLES[name]
         usual = sample_model(TASKS[sample.task])
         chosen = usual if model in ("", SAMPLE_MODEL) else model
-        return PREFIX + name, sample.task, chosen, render.note(sample.description)
+        how = (sample.epochs, sample.learning_rate)
+        return PREFIX + name, sample.task, chosen, *how, render.note(sample.description)
 
     def preview(self, *answers: Any) -> str:
         """Return the first rows and the label counts, or what is wrong with the data."""

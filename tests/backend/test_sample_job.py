@@ -15,6 +15,7 @@ from backend.tasks import TASKS
 def test_a_sample_sets_its_data_its_task_and_the_model_of_the_samples() -> None:
     job = parse(["--sample", "movie-reviews"]).job
     assert (job.data.train, job.task.name, job.model) == ("sample:movie-reviews", "text-classification", SAMPLE_MODEL)
+    assert (job.schedule.epochs, job.schedule.learning_rate) == (2, 1e-4)
 
 
 def test_flags_change_what_a_sample_sets() -> None:

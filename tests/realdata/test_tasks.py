@@ -1,0 +1,112 @@
+"""Every task learns from real data with real small models, in English and in Chinese.
+
+`python tests/realdata/test_tasks.py [NAME ...]` trains the named cases and prints their figures.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from backend.arguments import parse
+from backend.rank import connect
+from backend.rundir import RunDir
+from backend.session import train
+
+pytestmark = pytest.mark.slow
+
+MINILM, E5, SMOLLM2 = "", "e5-zh-en", "smollm2"  # of the samples; folders of .data/
+ROOT = Path(__file__).resolve().parents[2]
+LABELS, ENTITIES = "text-classification", "token-classification"
+
+
+class Case(NamedTuple):
+    """One training: what it reads, and what the test rows must show."""
+
+    model: str
+    data: str  # the name of a sample, which says how it is learnt; or the task and a file of .data/
+    metric: str
+    baseline: float  # of the largest class, of chance, or of the model as it is before
+    bound: float  # that the test rows must reach; below the baseline, lower is better
+    settings: dict[str, Any]
+
+
+SHORT = {"task.max_length": 96}
+QUESTIONS = {"task.max_length": 192, "data.test_fraction": 0.2}
+WRITTEN = {"task.max_length": 96, "task.max_target_length": 32, "task.generation.max_new_tokens": 24}
+CHAT = {"task.max_length": 256, "schedule.batch_size": 4, "schedule.evaluate_every": 1000, "precision": "fp32"}
+REVIEWS = {**SHORT, "data.max_rows": 1600, "schedule.epochs": 2, "schedule.learning_rate": 1e-4}
+TAGS = {**SHORT, "schedule.epochs": 3, "schedule.learning_rate": 3e-4}
+
+CASES = {
+    "classification-en": Case(MINILM, "movie-reviews", "accuracy", 0.53, 0.70, {**SHORT, "data.max_rows": 2000}),
+    "classification-zh": Case(E5, f"{LABELS} sentiment_zh.csv", "accuracy", 0.53, 0.70, REVIEWS),
+    "pairs-en": Case(MINILM, "faq-pairs", "accuracy", 0.50, 0.62, SHORT),
+    "topics-zh": Case(E5, "topics-zh", "accuracy", 0.25, 0.50, SHORT),
+    "multi-label-en": Case(MINILM, "paper-sentences", "f1_micro", 0.50, 0.62, SHORT),
+    "scoring-en": Case(MINILM, "tweet-scores", "pearson", 0.0, 0.80, SHORT),
+    "entities-en": Case(MINILM, f"{ENTITIES} ner_en.conll", "f1", 0.0, 0.30, TAGS),
+    "entities-zh": Case(
+        E5,
+        f"{ENTITIES} ner_zh_train.conll",
+        "f1",
+        0.0,
+        0.30,
+        {**TAGS, "data.max_rows": 3000, "task.broken_tags": "repair"},
+    ),
+    "slots-zh": Case(E5, "ner-zh", "f1", 0.0, 0.80, SHORT),
+    "relations-en": Case(MINILM, "relations", "f1_micro", 0.17, 0.85, SHORT),
+    "relations-zh": Case(E5, "relations-zh", "f1_micro", 0.17, 0.85, SHORT),
+    "answers-en": Case(MINILM, "qa", "f1", 0.15, 0.35, QUESTIONS),
+    "answers-zh": Case(E5, "qa-zh", "f1", 0.15, 0.35, QUESTIONS),
+    "translation-en-zh": Case(E5, "translation-en-zh", "chrf", 1.0, 6.0, WRITTEN),
+    "summarization-en": Case(MINILM, "summarization", "rougeL", 0.02, 0.10, {**WRITTEN, "task.max_target_length": 48}),
+    "summarization-zh": Case(E5, "summarization-zh", "rougeL", 0.02, 0.10, {**WRITTEN, "data.test_fraction": 0.2}),
+    "dialogue-en": Case(SMOLLM2, "dialogue", "perplexity", 40.0, 30.0, CHAT),
+    "dialogue-zh": Case(SMOLLM2, "dialogue-zh", "perplexity", 40.0, 30.0, CHAT),
+    "masks-en": Case(MINILM, "novel", "masked_accuracy", 0.06, 0.20, SHORT),
+    "masks-zh": Case(E5, "poems-zh", "masked_accuracy", 0.06, 0.10, SHORT),
+    "writing-en": Case(SMOLLM2, "novel-causal", "perplexity", 40.0, 30.0, {**CHAT, "data.max_rows": 120}),
+    "writing-zh": Case(SMOLLM2, "poems-causal-zh", "perplexity", 40.0, 30.0, {**CHAT, "data.max_rows": 120}),
+}
+
+
+def trained(case: Case, folder: Path, real_data: Callable[[str], Path]) -> dict[str, float]:
+    """Train a case and return the metrics of its test rows."""
+    task, _, file = case.data.partition(" ")
+    flags = {"task.name": task, "data.train": real_data(file)} if file else {"sample": case.data}
+    flags |= {"model": real_data(case.model)} if case.model else {}
+    argv = [part for key, value in {**flags, **case.settings}.items() for part in (f"--{key}", str(value))]
+    run = RunDir.create(folder, parse(argv).job)
+    train(parse(["--job", str(run.job_file)]), connect())
+    metrics: dict[str, float] = (run.report() or {})["test"]["metrics"]
+    return metrics
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CASES)
+def test_a_task_learns_from_real_data(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+    case = CASES[name]
+    reached = trained(case, tmp_path, real_data)[case.metric]
+    assert reached <= case.bound if case.bound < case.baseline else reached >= case.bound
+
+
+def main() -> None:
+    """Train cases and write a line of a table for each: what it had to reach, what it reached, how long it took."""
+    for name in sys.argv[1:] or CASES:
+        case, began = CASES[name], time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = trained(case, Path(folder), lambda file: ROOT / ".data" / file)
+        figures = (case.metric, case.baseline, case.bound, f"{metrics[case.metric]:.4f}")
+        sys.stdout.write(f"| {name} | {' | '.join(map(str, figures))} | {time.monotonic() - began:.0f} s |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
