@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from backend.arguments import parse
 from backend.data.collecting import Collected, collect, no_progress_bars
 from backend.data.prepared import Split
 from backend.data.samples import PREFIX, SAMPLES
-from backend.interfaces import Row, Task
+from backend.interfaces import Task
 from backend.predict import TorchPredictor
 from backend.rank import connect
 from backend.rundir import RunDir
@@ -24,67 +21,6 @@ from backend.spec import Data
 from backend.tasks import TASKS
 from export.bundle import export_run
 from export.predict import OnnxPredictor
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SIZE: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 512,
-}
-ENDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-
-
-def encoder(vocabulary: int) -> transformers.PreTrainedModel:
-    return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocabulary, **SIZE))
-
-
-def decoder(vocabulary: int) -> transformers.PreTrainedModel:
-    return transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=2, n_positions=512, **ENDS)
-    )
-
-
-def encoder_decoder(vocabulary: int) -> transformers.PreTrainedModel:
-    config = transformers.T5Config(
-        vocab_size=vocabulary, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0, **ENDS
-    )
-    return transformers.T5ForConditionalGeneration(config)
-
-
-MODELS = {"encoder": encoder, "decoder": decoder, "encoder-decoder": encoder_decoder}
-
-
-def tiny_tokenizer(texts: Iterator[str]) -> transformers.PreTrainedTokenizerFast:
-    """Return byte-level pieces that were learned from the texts, with every special token in the place of BERT's."""
-    fast = Tokenizer(models.BPE(unk_token=SPECIAL[1]))
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    fast.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=600, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
-    )
-    fast.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {
-        "pad": "[PAD]",
-        "unk": "[UNK]",
-        "cls": "[CLS]",
-        "sep": "[SEP]",
-        "mask": "[MASK]",
-        "bos": "[CLS]",
-        "eos": "[SEP]",
-    }
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=fast, model_max_length=512, **{f"{name}_token": token for name, token in names.items()}
-    )
-
-
-def texts_of(rows: Sequence[Row]) -> Iterator[str]:
-    for row in rows:
-        yield from (str(value) for value in row.values() if value)
 
 
 def sample_of(task: str) -> str:
@@ -96,19 +32,6 @@ def collected(request: pytest.FixtureRequest, tmp_path: Path) -> Collected:
     task: Task = TASKS[request.param]
     with no_progress_bars():
         return collect(Data(train=sample_of(request.param)), task, task.Options.model_validate({}), tmp_path)
-
-
-def make_model(task: Task, rows: Sequence[Row], folder: Path) -> Path:
-    tokenizer = tiny_tokenizer(texts_of(rows))
-    torch.manual_seed(0)
-    model = MODELS[task.architecture](len(tokenizer))
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.ndim > 1:
-                weights.normal_(0, 0.1)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def close(left: Any, right: Any) -> bool:
@@ -124,11 +47,14 @@ def close(left: Any, right: Any) -> bool:
 
 @pytest.mark.parametrize("collected", TASKS, indirect=True)
 def test_a_task_answers_alike_after_training_from_the_disk_and_in_onnx(
-    request: pytest.FixtureRequest, collected: Collected, tmp_path: Path
+    request: pytest.FixtureRequest,
+    collected: Collected,
+    save_tiny_model: Callable[[Path, str, Any], Path],
+    tmp_path: Path,
 ) -> None:
     name = request.node.callspec.params["collected"]
     task = TASKS[name]
-    model = make_model(task, collected.splits["train"][:200], tmp_path / "model")
+    model = save_tiny_model(tmp_path / "model", name, collected.splits["train"][:200])
     flags: dict[str, Any] = {
         "model": model,
         "task.name": name,

@@ -138,24 +138,23 @@ def reviews(tmp_path: Path) -> Callable[[int], Path]:
 
 
 @pytest.fixture(scope="session")
-def answering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answering(tmp_path_factory: pytest.TempPathFactory, save_tiny_model: Callable[[Path, str, Any], Path]) -> Path:
     """Return a workspace with one finished run of a tiny random model for every task, named by the task."""
     workspace = tmp_path_factory.mktemp("answering") / "runs"
     for name in TASKS:
-        finished_run(workspace, name)
+        rows = sample_rows(name, 120)
+        finished_run(workspace, name, rows, save_tiny_model(workspace / "models" / name, name, rows))
     return workspace
 
 
-def finished_run(workspace: Path, task_name: str) -> RunDir:
+def finished_run(workspace: Path, task_name: str, rows: list[dict[str, Any]], model: Path) -> RunDir:
     """Make what a training leaves behind, on some rows of the task's sample."""
     from backend.data.prepare import prepare
     from backend.model import as_encoder, load_model, load_tokenizer, save_model
 
-    rows = sample_rows(task_name, 120)
     file = workspace / "data" / f"{task_name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    model = save_tiny_model(workspace / "models" / task_name, task_name, list(texts_of(rows)))
     options: dict[str, Any] = {"name": task_name}
     if "generation" in TASKS[task_name].Options.model_fields:
         options["generation"] = {"max_new_tokens": 12}
@@ -176,72 +175,3 @@ def sample_rows(task_name: str, count: int) -> list[dict[str, Any]]:
     source = readers(TASKS[task_name].files)[path.suffix](path, path.name, "utf-8")
     rows = [dict(item.values) for item in source.items if isinstance(item, Record)]
     return rows[:: -(-len(rows) // count)]
-
-
-def texts_of(value: Any) -> Iterator[str]:
-    """Yield all texts in a value of JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from texts_of(part)
-
-
-def save_tiny_model(folder: Path, task_name: str, texts: list[str]) -> Path:
-    """Write a random model of the task's architecture whose tokenizer has learned its pieces from the texts."""
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    names = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    fast = Tokenizer(models.BPE(unk_token=names["unk"]))
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = list(names.values())
-    fast.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
-    )
-    fast.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=fast,
-        model_max_length=1024,
-        **{f"{name}_token": token for name, token in {**names, "bos": "[CLS]", "eos": "[SEP]"}.items()},
-    )
-    torch.manual_seed(0)
-    TINY[TASKS[task_name].architecture](len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def tiny_encoder(vocabulary: int) -> Any:
-    from transformers import BertConfig, BertForMaskedLM
-
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return BertForMaskedLM(BertConfig(vocab_size=vocabulary, max_position_embeddings=1024, **size))
-
-
-def tiny_decoder(vocabulary: int) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=2, bos_token_id=2, eos_token_id=3)
-    )
-
-
-def tiny_encoder_decoder(vocabulary: int) -> Any:
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    ends = {"pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0}
-    return T5ForConditionalGeneration(
-        T5Config(vocab_size=vocabulary, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, **ends)
-    )
-
-
-TINY: dict[str, Callable[[int], Any]] = {
-    "encoder": tiny_encoder,
-    "decoder": tiny_decoder,
-    "encoder-decoder": tiny_encoder_decoder,
-}
