@@ -37,12 +37,14 @@ class Case(NamedTuple):
     settings: dict[str, Any]
 
 
-SHORT = {"task.max_length": 96}
-QUESTIONS = {"task.max_length": 192, "data.test_fraction": 0.2}
-WRITTEN = {"task.max_length": 96, "task.max_target_length": 32, "task.generation.max_new_tokens": 24}
-CHAT = {"task.max_length": 256, "schedule.batch_size": 4, "schedule.evaluate_every": 1000, "precision": "fp32"}
+ONCE = {"schedule.evaluate_every": 10_000}  # at the end alone, for an evaluation may take longer than an epoch
+SHORT = {"task.max_length": 96, **ONCE}
+QUESTIONS = {"task.max_length": 192, "data.test_fraction": 0.2, **ONCE}
+WRITTEN = {"task.max_length": 96, "task.max_target_length": 32, "task.generation.max_new_tokens": 24, **ONCE}
+CHAT = {"task.max_length": 256, "schedule.batch_size": 4, "precision": "fp32", **ONCE}
 REVIEWS = {**SHORT, "data.max_rows": 1600, "schedule.epochs": 2, "schedule.learning_rate": 1e-4}
-TAGS = {**SHORT, "schedule.epochs": 3, "schedule.learning_rate": 3e-4}
+TAGS = {**SHORT, "schedule.epochs": 4, "schedule.batch_size": 16, "schedule.learning_rate": 3e-4}
+MSRA = {**TAGS, "data.max_rows": 2000, "task.broken_tags": "repair"}
 
 CASES = {
     "classification-en": Case(MINILM, "movie-reviews", "accuracy", 0.53, 0.70, {**SHORT, "data.max_rows": 2000}),
@@ -52,20 +54,13 @@ CASES = {
     "multi-label-en": Case(MINILM, "paper-sentences", "f1_micro", 0.50, 0.62, SHORT),
     "scoring-en": Case(MINILM, "tweet-scores", "pearson", 0.0, 0.80, SHORT),
     "entities-en": Case(MINILM, f"{ENTITIES} ner_en.conll", "f1", 0.0, 0.30, TAGS),
-    "entities-zh": Case(
-        E5,
-        f"{ENTITIES} ner_zh_train.conll",
-        "f1",
-        0.0,
-        0.30,
-        {**TAGS, "data.max_rows": 3000, "task.broken_tags": "repair"},
-    ),
+    "entities-zh": Case(E5, f"{ENTITIES} ner_zh_train.conll", "f1", 0.0, 0.20, MSRA),
     "slots-zh": Case(E5, "ner-zh", "f1", 0.0, 0.80, SHORT),
     "relations-en": Case(MINILM, "relations", "f1_micro", 0.17, 0.85, SHORT),
     "relations-zh": Case(E5, "relations-zh", "f1_micro", 0.17, 0.85, SHORT),
     "answers-en": Case(MINILM, "qa", "f1", 0.15, 0.35, QUESTIONS),
     "answers-zh": Case(E5, "qa-zh", "f1", 0.15, 0.35, QUESTIONS),
-    "translation-en-zh": Case(E5, "translation-en-zh", "chrf", 1.0, 6.0, WRITTEN),
+    "translation-en-zh": Case(E5, "translation-en-zh", "bleu", 0.0, 3.0, WRITTEN),
     "summarization-en": Case(MINILM, "summarization", "rougeL", 0.02, 0.10, {**WRITTEN, "task.max_target_length": 48}),
     "summarization-zh": Case(E5, "summarization-zh", "rougeL", 0.02, 0.10, {**WRITTEN, "data.test_fraction": 0.2}),
     "dialogue-en": Case(SMOLLM2, "dialogue", "perplexity", 40.0, 30.0, CHAT),
@@ -91,9 +86,12 @@ def trained(case: Case, folder: Path, real_data: Callable[[str], Path]) -> dict[
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", CASES)
-def test_a_task_learns_from_real_data(name: str, tmp_path: Path, real_data: Callable[[str], Path]) -> None:
+def test_a_task_learns_from_real_data(
+    name: str, tmp_path: Path, real_data: Callable[[str], Path], record_property: Callable[[str, object], None]
+) -> None:
     case = CASES[name]
     reached = trained(case, tmp_path, real_data)[case.metric]
+    record_property(case.metric, reached)
     assert reached <= case.bound if case.bound < case.baseline else reached >= case.bound
 
 
