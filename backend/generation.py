@@ -66,6 +66,17 @@ def prompts(batch: Batch) -> list[list[int]]:
     return [ids[mask].tolist() for ids, mask in zip(batch["input_ids"], masks, strict=True)]
 
 
+def left_padded(batch: Batch) -> tuple[Array, Array]:
+    """Return the ids of the prompts and their mask with the padding before them: (rows, longest prompt) each."""
+    rows = prompts(batch)
+    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, prompt in enumerate(rows):
+        ids[row, ids.shape[1] - len(prompt) :] = prompt
+        mask[row, ids.shape[1] - len(prompt) :] = 1
+    return ids, mask
+
+
 class _Rules:
     """What the settings make of a model's scores, and when a row has ended."""
 

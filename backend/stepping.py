@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from backend.errors import UserError
-from backend.generation import Batch, StepModel, prompts
+from backend.generation import Batch, StepModel, left_padded, prompts
 from backend.interfaces import Array
 from backend.tokenizer import Tokenizer
 
@@ -53,13 +53,7 @@ class DecoderSteps(_Steps):
     @torch.no_grad()
     def start(self, batch: Batch, beams: int, room: int) -> Array:
         """Read the prompts once each."""
-        rows = prompts(batch)
-        width = max(map(len, rows))
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, prompt in enumerate(rows):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
+        ids, mask = left_padded(batch)
         self._cache = DynamicCache(config=self._config)
         self._mask = self._tensor(mask)
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
@@ -67,7 +61,7 @@ class DecoderSteps(_Steps):
         self._next = positions[:, -1:] + 1
         if beams == 1:
             return logits
-        origin = np.repeat(np.arange(len(rows)), beams)
+        origin = np.repeat(np.arange(len(ids)), beams)
         self._reorder(self._tensor(origin))
         repeated: Array = logits[origin]
         return repeated

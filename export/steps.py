@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from backend.errors import UserError
-from backend.generation import Batch, StepModel, prompts
+from backend.generation import Batch, StepModel, left_padded, prompts
 from backend.interfaces import Array, Outputs
 from backend.tokenizer import Tokenizer
 from export.interfaces import CROSS, DECODER, ENCODER, MODEL, PAST, PRESENT, cache_names
@@ -156,19 +156,12 @@ class _GrowingSteps(_DecoderSteps):
 
     def start(self, batch: Batch, beams: int, room: int) -> Array:
         """Read the prompts once each."""
-        rows = prompts(batch)
-        width = max(map(len, rows))
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, prompt in enumerate(rows):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
-        self._mask = mask
-        self._cache = [OrtValue.ortvalue_from_numpy(empty) for empty in self._graph.buffers(len(rows), 0)]
+        ids, self._mask = left_padded(batch)
+        self._cache = [OrtValue.ortvalue_from_numpy(empty) for empty in self._graph.buffers(len(ids), 0)]
         logits = self._run(ids)
         if beams == 1:
             return logits
-        origin = np.repeat(np.arange(len(rows)), beams)
+        origin = np.repeat(np.arange(len(ids)), beams)
         self._reorder(origin)
         repeated: Array = logits[origin]
         return repeated
