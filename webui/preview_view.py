@@ -44,7 +44,18 @@ def _cell(row: Row, name: str) -> str:
         return _short(value or "")
     if _are(value, "start", "end", "label"):
         return _short(", ".join(f"{one['label']} {one['start']}-{one['end']}" for one in value))
-    return _short(json.dumps(value, ensure_ascii=False))
+    return _short(_listed(value, str(row.get("text") or "")) or json.dumps(value, ensure_ascii=False))
+
+
+def _listed(value: Any, text: str) -> str:
+    """Return a list of words, or of the places of words in a text, as words; nothing for any other value."""
+    if not isinstance(value, list):
+        return ""
+    if all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    if all(isinstance(one, list) and len(one) == 2 and all(isinstance(place, int) for place in one) for one in value):
+        return " ".join(text[start:end] for start, end in value)
+    return ""
 
 
 def _are(value: Any, *keys: str) -> bool:

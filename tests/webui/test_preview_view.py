@@ -54,3 +54,12 @@ def test_other_json_is_short_and_long_texts_are_cut() -> None:
     html = preview_html(found({"answers": {"text": ["爱"]}, "text": "x" * 1000}))
     assert "&#123;&quot;text&quot;: [&quot;爱&quot;]&#125;" in html
     assert f"{'x' * LONGEST}…<" in html
+
+
+def test_words_and_the_places_of_words_are_shown_as_words() -> None:
+    row = {"text": "开灯 now", "tokens": [[0, 1], [1, 2], [3, 6]], "tags": ["O", "B-device", "O"]}
+
+    shown = preview_html(found(row))
+
+    assert "<td>开 灯 now</td>" in shown
+    assert "<td>O B-device O</td>" in shown
