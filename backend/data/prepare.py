@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenizers import Encoding
 
-from backend.data.collecting import CHUNK, SPLITS, Collected, collect, no_progress_bars, packed, unpacked
+from backend.data.collecting import CHUNK, SPLITS, Collected, collect, no_progress_bars, unpacked
 from backend.data.opening import stamp
 from backend.data.parts import Part, divide, warnings
 from backend.data.prepared import (
@@ -148,9 +148,10 @@ class _Encoder:
         with ExitStack() as stack:
             rows_file = stack.enter_context(ArrowWriter(path=str(folder / ROWS), features=schema))
             windows_file: Any = None
-            for start, rows in self._chunks(part):
-                rows_file.write_batch(_columns([packed(row, self._task) for row in rows]))
-                windows = self._windows(rows, start, packing=packing)
+            for start in range(0, len(part.indices), CHUNK):
+                cells = part.rows.data[part.indices[start : start + CHUNK]]
+                rows_file.write_batch({name: cells[name] for name in schema})
+                windows = self._windows(unpacked(cells, self._task), start, packing=packing)
                 if not windows:
                     continue
                 if windows_file is None:
@@ -163,10 +164,6 @@ class _Encoder:
             rows_file.finalize()
             windows_file.finalize()
         return _Written(count, self._tokenizer.cut)
-
-    def _chunks(self, part: Part) -> Iterator[tuple[int, list[Row]]]:
-        for start in range(0, len(part.indices), CHUNK):
-            yield start, unpacked(part.rows.data[part.indices[start : start + CHUNK]], self._task)
 
     def _windows(self, rows: Sequence[Row], start: int, *, packing: bool) -> list[dict[str, Any]]:
         encoded = self._task.encode(rows, self._context)
