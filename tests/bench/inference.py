@@ -171,7 +171,8 @@ def make_ours(folder: Path) -> dict[str, float]:
     for precision in QUANTIZERS:
         (folder / precision).mkdir()
     start = time.perf_counter()
-    to_onnx(folder / "model", TASK, folder / "fp32" / "model.onnx")
+    sample = {name: array[0].tolist() for name, array in _batch(1, 32).items()}
+    to_onnx(folder / "model", TASK, sample, folder / "fp32" / "model.onnx")
     seconds["to ONNX"] = time.perf_counter() - start
     start = time.perf_counter()
     QUANTIZERS["int8"].quantize(folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx")

@@ -234,7 +234,7 @@ def train_trainer(data: Path) -> dict[str, Any]:
 
 
 def _features(data: Path) -> list[dict[str, Any]]:
-    split = Split.open(data, "train", TASK.targets)
+    split = Split.open(data, "train")
     return [{**row, "labels": row["labels"][0]} for row in split.features(range(len(split)))]
 
 
