@@ -20,7 +20,7 @@ def test_int8_passes_the_gate_at_a_quarter_of_the_size_and_answers(minilm_run: R
     assert small.proof.figures["fp32"].agreement == 1
     # Only the head was fitted, so many rows lie near the border; a fine-tuned MiniLM agrees on 99 of 100.
     assert small.proof.figures["int8"].agreement >= 0.92
-    assert small.proof.drop("int8") <= 0.01
+    assert small.proof.drop("int8", small.entry) <= 0.01
     assert small.files["model.onnx"].bytes < 0.26 * plain.files["model.onnx"].bytes
     predictor = OnnxPredictor(minilm_run.export / "int8")
     rows = [{"text": "a wonderful , moving and beautifully acted film"}, {"text": "a dull , lifeless and stupid mess"}]

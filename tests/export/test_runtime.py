@@ -120,7 +120,7 @@ def test_a_bundle_answers_in_an_environment_without_torch(bundles: dict[str, Pat
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    packages = ["numpy", "onnxruntime", "tokenizers", "pydantic"]
+    packages = ["numpy", "onnxruntime", "tokenizers", "jinja2", "pydantic"]
     subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), *packages], check=True)
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
     expected = OnnxPredictor(bundles["int8"]).predict(ROWS[:3])
