@@ -70,7 +70,6 @@ CASES = {
     "dialogue-en": Case(SMOLLM2, "dialogue", "perplexity", 87.9, 70.0, CHAT),
     "dialogue-zh": Case(SMOLLM2, "dialogue-zh", "perplexity", 17.3, 14.0, CHAT),
     "masks-en": Case(MINILM, "novel", "masked_accuracy", 0.06, 0.20, SHORT),
-    "masks-zh": Case(E5, "poems-zh", "masked_accuracy", 0.06, 0.10, SHORT),
     "writing-en": Case(SMOLLM2, "novel-causal", "perplexity", 56.0, 48.0, {**CHAT, "data.max_rows": 120}),
     "writing-zh": Case(SMOLLM2, "poems-causal-zh", "perplexity", 58.5, 45.0, {**CHAT, "data.max_rows": 120}),
 }
