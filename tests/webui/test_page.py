@@ -132,7 +132,7 @@ def test_a_run_finishes_though_the_web_server_is_killed_and_the_page_finds_it_ag
 @pytest.mark.slow
 def test_a_run_is_stopped_and_resumed_by_hand(server: Any, page: Page, reviews: Callable[[int], Path]) -> None:
     page.goto(server.url)
-    start_run(page, reviews(160))
+    start_run(page, reviews(800))  # enough that it is still at work when it is told to stop
     badge = page.locator("#run .tw-badge")
     expect(badge).to_have_text("training", timeout=2 * MINUTES)
     page.locator("#stop").click()
