@@ -26,7 +26,7 @@ class Architecture(NamedTuple):
 
     write: Callable[[Source, Path], None]  # writes the fp32 graphs into a folder
     load: Callable[[Path, Tokenizer, int | None], Model]  # (bundle, tokenizer, threads; None: all cores)
-    proof_tokens: int  # of the validation rows at most, so that a proof takes seconds to minutes on two cores
+    proof_tokens: int  # of the rows at most, so that a proof takes seconds to minutes on two cores
     batch_sizes: tuple[int, ...]  # of the proof
 
 

@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
     name: str
     answered: Answered
-    difference: float  # of a logit to torch's on the validation rows, at most
+    difference: float  # of a logit to torch's on the rows of the proof, at most
     size: int  # bytes
 
 

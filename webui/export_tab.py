@@ -23,7 +23,7 @@ DROP = "A bundle that loses more is not kept; empty: as the task allows."
 NOTHING = "No run has finished yet. A finished run can be exported here."
 ABOUT = (
     "Not exported in this precision yet. An export makes an ONNX model that runs without torch, compares it with the "
-    "trained model on the run's own validation rows, and keeps it only if it is as good."
+    "trained model on the run's own rows, those of the validation first, and keeps it only if it is as good."
 )
 SAVE = "() => setTimeout(() => document.querySelector('#bundle-file').click(), 300)"
 
@@ -160,7 +160,7 @@ def _state_html(job: ExportJob, state: str) -> str:
 
 
 def proof(manifest: Manifest) -> str:
-    """Return what was proved of a bundle, against torch, on the run's own validation rows."""
+    """Return what was proved of a bundle, against torch, on the run's own rows."""
     found = manifest.proof
     metrics = run_view.main_metrics(next(iter(found.figures.values())).metrics)
     columns = ("model", "largest difference", "same answers", *metrics)
@@ -177,6 +177,6 @@ def proof(manifest: Manifest) -> str:
     files = [(name, f"{file.bytes:,}", file.sha256[:16] + "…") for name, file in manifest.files.items()]
     return (
         run_view.tiles(facts)
-        + render.table(columns, rows, "Proof: the same validation rows through each")
+        + render.table(columns, rows, f"Proof: the same {found.told()} through each")
         + render.table(("file", "bytes", "sha256"), files, "Files of the bundle")
     )
