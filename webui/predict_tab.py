@@ -28,9 +28,9 @@ def build(shared: Shared, opened: gr.Tab) -> None:
     hint = gr.HTML(js_on_load=None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            title = gr.Markdown(_title(views[0].name))
-            for view in views:
-                view.build(visible=view is views[0])
+            title = gr.Markdown()
+            for view in views:  # each is hidden until a model of its task is chosen: nobody can ask before that
+                view.build()
         with gr.Column(scale=4, min_width=320):
             gr.Markdown("## A file")
             upload = gr.File(label=UPLOAD_LABEL, file_types=FILE_TYPES, height=140, elem_classes="upload")
@@ -65,14 +65,13 @@ class PredictTab:
         return gr.Dropdown(found, value=found[0][1] if found else None), hint
 
     def show_task(self, path: str | None) -> list[Any]:
-        """Show the form of the task of a model, fitted to the model; of none: that of the first task."""
+        """Show the form of the task of a model, fitted to the model; without a model, none."""
         try:
             model = predicting.trained(Path(path)) if path else None
         except UserError:  # the model's files are gone; a question to it says so
-            model = None
-        if model is None:
             return [gr.skip()] * (1 + sum(len(view.outputs) for view in self._views))
-        return [_title(model.task_name), *(value for view in self._views for value in view.updates(model))]
+        title = f"## {TASKS[model.task_name].title}" if model else ""
+        return [title, *(value for view in self._views for value in view.updates(model))]
 
     def predict_file(self, path: str | None, uploaded: str | None, columns: str) -> tuple[Any, str]:
         """Answer the rows of a file and offer them for download."""
@@ -86,10 +85,6 @@ class PredictTab:
         except UserError as error:
             return gr.File(visible=False), render.problem(str(error), "No prediction")
         return gr.File(str(answered), visible=True), render.note(f"{count:,} rows were predicted.")
-
-
-def _title(task_name: str) -> str:
-    return f"## {TASKS[task_name].title}"
 
 
 def _chosen(path: str | None, missing: str) -> Path:

@@ -26,7 +26,7 @@ def drawn(task_name: str) -> Any:
     async def draw() -> Any:  # where no event loop runs, gradio makes one and never closes it
         with gr.Blocks(analytics_enabled=False):
             found = VIEWS[task.view](task_name, task, gr.Dropdown([]))
-            found.build(visible=True)
+            found.build()
         return found
 
     with ThreadPoolExecutor(1) as other:  # a browser's event loop may be running in this thread

@@ -38,9 +38,9 @@ class View(ABC):
         self.source = source
         self.settings: Form | None = None
 
-    def build(self, *, visible: bool) -> None:
-        """Draw the form and connect it."""
-        with gr.Column(visible=visible, elem_classes="answer", elem_id=f"form-{self.name}") as self.group:
+    def build(self) -> None:
+        """Draw the form, hidden, and connect it."""
+        with gr.Column(visible=False, elem_classes="answer", elem_id=f"form-{self.name}") as self.group:
             self.draw()
 
     @abstractmethod
