@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backend.arguments import parse
+from backend.data import samples
 from backend.data.samples import SAMPLES
 from backend.rank import connect
 from backend.rundir import RunDir
@@ -21,14 +22,15 @@ from backend.sources import SAMPLE_MODEL
 
 MINILM, E5, SMOLLM2 = "", "e5-zh-en", "smollm2"  # of the samples; folders of .data/
 ROOT = Path(__file__).resolve().parents[2]
-LABELS, ENTITIES = "text-classification", "token-classification"
+LABELS, ENTITIES, MASKS = "text-classification", "token-classification", "masked-language-modelling"
+TEXTS_OF = "texts-of:"  # before the name of a tagged sample: its sentences without the tags
 
 
 class Case(NamedTuple):
     """One training: what it reads, and what the test rows must show."""
 
     model: str
-    data: str  # the name of a sample, which says how it is learnt; or the task and a file of .data/
+    data: str  # the name of a sample, which says how it is learnt; or the task and where texts are
     metric: str
     baseline: float  # of the largest class, of chance, or of the model as it is before
     bound: float  # that the test rows must reach; below the baseline, lower is better
@@ -51,6 +53,8 @@ TAGS = {**SHORT, "schedule.epochs": 4, "schedule.batch_size": 16, "schedule.lear
 # The twelve layers of e5 learn no tags at a rate that is right for the six of MiniLM.
 SLOW = {"schedule.batch_size": 8, "schedule.learning_rate": 1e-4, "precision": "fp32", **ONCE}
 MSRA = {**SLOW, "task.max_length": 64, "data.max_rows": 1600, "schedule.epochs": 3, "task.broken_tags": "repair"}
+COMMANDS = {**SLOW, "task.max_length": 64, "schedule.batch_size": 4, "schedule.epochs": 10}
+COMMANDS["schedule.learning_rate"] = 2e-4
 
 CASES = {
     "classification-en": Case(MINILM, "movie-reviews", "accuracy", 0.53, 0.70, {**SHORT, "data.max_rows": 2000}),
@@ -70,15 +74,26 @@ CASES = {
     "dialogue-en": Case(SMOLLM2, "dialogue", "perplexity", 87.9, 70.0, CHAT),
     "dialogue-zh": Case(SMOLLM2, "dialogue-zh", "perplexity", 17.3, 14.0, CHAT),
     "masks-en": Case(MINILM, "novel", "masked_accuracy", 0.06, 0.20, SHORT),
+    "masks-zh": Case(E5, f"{MASKS} {TEXTS_OF}ner-zh", "masked_accuracy", 0.04, 0.15, COMMANDS),
     "writing-en": Case(SMOLLM2, "novel-causal", "perplexity", 56.0, 48.0, {**CHAT, "data.max_rows": 120}),
     "writing-zh": Case(SMOLLM2, "poems-causal-zh", "perplexity", 58.5, 45.0, {**CHAT, "data.max_rows": 120}),
 }
 
 
+def texts_of(sample: str, folder: Path) -> Path:
+    """Write the sentences of a sample in columns, a word and its tag a line, as a plain text."""
+    blocks = (Path(samples.__file__).parent / SAMPLES[sample].file).read_text(encoding="utf-8").split("\n\n")
+    sentences = ("".join(line.split()[0] for line in block.splitlines() if line.strip()) for block in blocks)
+    file = folder / f"{sample}.txt"
+    file.write_text("\n".join(dict.fromkeys(filter(None, sentences))), encoding="utf-8")
+    return file
+
+
 def trained(case: Case, folder: Path, real_data: Callable[[str], Path]) -> dict[str, float]:
     """Train a case and return the metrics of its test rows."""
     task, _, file = case.data.partition(" ")
-    flags: dict[str, Any] = {"task.name": task, "data.train": real_data(file)} if file else {"sample": case.data}
+    source = texts_of(file.removeprefix(TEXTS_OF), folder) if file.startswith(TEXTS_OF) else file and real_data(file)
+    flags: dict[str, Any] = {"task.name": task, "data.train": source} if file else {"sample": case.data}
     flags["model"] = real_data(case.model) if case.model else SAMPLE_MODEL
     argv = [part for key, value in {**flags, **case.settings}.items() for part in (f"--{key}", str(value))]
     run = RunDir.create(folder, parse(argv).job)
