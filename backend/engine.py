@@ -6,7 +6,7 @@ last step of an accumulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +27,16 @@ class Update(NamedTuple):
     skipped: bool  # an fp16 overflow: no weight moved, the loss scale was lowered
 
 
+Rate = Callable[[int], float]  # the number of a group of weights -> its learning rate
+
+
+class Moved(NamedTuple):
+    """How weights are moved."""
+
+    schedule: Schedule
+    groups: Mapping[str, int] = {}  # name of a weight -> number of its group, which may learn at a rate of its own
+
+
 class Engine(Protocol):
     """A model, its optimizer and the ranks that share them. Every call is made by all ranks together."""
 
@@ -34,13 +44,23 @@ class Engine(Protocol):
     device: torch.device
     model: nn.Module
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs for a batch of this rank."""
+
+    def probe(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the outputs of a pass that is not part of an update: torch.autograd.grad may go back through it."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of this rank's share of the global loss; the shares of all ranks are summed."""
 
-    def step(self, learning_rate: float) -> Update | None:
+    @property
+    def is_last_part(self) -> bool:
+        """Tell whether the next `step` moves the weights."""
+
+    def gradient(self, weight: nn.Parameter) -> Tensor | None:
+        """Return the whole gradient of a weight after the last part, on every rank; None if it has none."""
+
+    def step(self, learning_rate: Rate) -> Update | None:
         """End a micro-batch; after the last one of an accumulation, move the weights."""
 
     def save(self, folder: Path) -> None:
@@ -56,12 +76,12 @@ class Engine(Protocol):
 class PlainEngine:
     """One process, plain PyTorch."""
 
-    def __init__(self, model: nn.Module, schedule: Schedule, precision: str, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, moved: Moved, precision: str, device: torch.device) -> None:
         self.group: Group = OneProcess()
         self.device = device
         self.model = model.to(device)
-        self._schedule = schedule
-        self._optimizer = adamw(model, schedule)
+        self._schedule = moved.schedule
+        self._optimizer = adamw(model, moved)
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._micro_steps = 0
@@ -69,17 +89,28 @@ class PlainEngine:
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs."""
         with self._autocast():
             outputs: Mapping[str, Tensor] = self.model(**inputs)
         return outputs
 
+    probe = forward
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of the loss."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def step(self, learning_rate: float) -> Update | None:
+    @property
+    def is_last_part(self) -> bool:
+        """Tell whether the next `step` moves the weights."""
+        return (self._micro_steps + 1) % self._schedule.accumulation_steps == 0
+
+    def gradient(self, weight: nn.Parameter) -> Tensor | None:
+        """Return the gradient of a weight."""
+        return None if weight.grad is None else weight.grad / self._scaler.get_scale()
+
+    def step(self, learning_rate: Rate) -> Update | None:
         """Move the weights after the last micro-batch of an accumulation."""
         self._micro_steps += 1
         if self._micro_steps % self._schedule.accumulation_steps:
@@ -115,11 +146,11 @@ class PlainEngine:
 class DeepSpeedEngine:
     """Any number of ranks, with whatever the DeepSpeed file shares out among them."""
 
-    def __init__(self, model: nn.Module, schedule: Schedule, config: dict[str, Any], group: Group) -> None:
+    def __init__(self, model: nn.Module, moved: Moved, config: dict[str, Any], group: Group) -> None:
         import deepspeed
 
-        own = None if "optimizer" in config else adamw(model, schedule)
-        groups = parameter_groups(model, schedule) if own is None else None
+        own = None if "optimizer" in config else adamw(model, moved)
+        groups = parameter_groups(model, moved) if own is None else None
         self._engine, *_ = deepspeed.initialize(
             model=model, optimizer=own, model_parameters=groups, config=config, dist_init_required=False
         )
@@ -127,18 +158,35 @@ class DeepSpeedEngine:
         self.device = self._engine.device
         self.model = self._engine.module
         self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
-        self._share = group.ranks * schedule.accumulation_steps
+        self._share = group.ranks * moved.schedule.accumulation_steps
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs."""
         outputs: Mapping[str, Tensor] = self._engine(**inputs)
+        return outputs
+
+    def probe(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the outputs of the bare model: the engine's own forward prepares for a backward of its own."""
+        outputs: Mapping[str, Tensor] = self.model(**inputs)
         return outputs
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient; DeepSpeed averages over ranks and accumulation, which is undone to get the sum."""
         self._engine.backward(loss * self._share)
 
-    def step(self, learning_rate: float) -> Update | None:
+    @property
+    def is_last_part(self) -> bool:
+        """Tell whether the next `step` moves the weights."""
+        return bool(self._engine.is_gradient_accumulation_boundary())
+
+    def gradient(self, weight: nn.Parameter) -> Tensor | None:
+        """Gather the gradient of a weight."""
+        from deepspeed.utils import safe_get_full_grad
+
+        gradient: Tensor | None = safe_get_full_grad(weight)
+        return gradient
+
+    def step(self, learning_rate: Rate) -> Update | None:
         """Move the weights after the last micro-batch of an accumulation."""
         last = self._engine.is_gradient_accumulation_boundary()
         if not last:
@@ -181,25 +229,29 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in model.parameters() if weight.requires_grad]
 
 
-def parameter_groups(model: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
-    """Return AdamW's groups: matrices decay, biases and norms (vectors) do not."""
-    weights = trainable(model)
+def parameter_groups(model: nn.Module, moved: Moved) -> list[dict[str, Any]]:
+    """Return AdamW's groups: matrices decay, biases and norms (vectors) do not; `number` is that of their rate."""
+    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            found.setdefault((moved.groups.get(name, 0), weight.ndim > 1), []).append(weight)
+    decay = moved.schedule.weight_decay
+    order = sorted(found, key=lambda key: (key[0], not key[1]))
     return [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+        {"params": found[number, decays], "weight_decay": decay if decays else 0.0, "number": number}
+        for number, decays in order
     ]
 
 
-def adamw(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+def adamw(model: nn.Module, moved: Moved) -> torch.optim.AdamW:
     """Return torch's fused AdamW: as fast as DeepSpeed's, and it needs no compiler."""
-    groups = [group for group in parameter_groups(model, schedule) if group["params"]]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
+    return torch.optim.AdamW(parameter_groups(model, moved), lr=moved.schedule.learning_rate, fused=True)
 
 
-def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
+def set_learning_rate(optimizer: Any, learning_rate: Rate) -> None:
     """Set the rate of every group."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate(group["number"])
 
 
 def _full_precision(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The extension points: a task, a way to tune. A new one is one new file and one line in a table.
+"""The extension point of a task, and what passes between a task and the rest. A new task is one file and one line.
 
 Nothing here imports torch: the web page and the ONNX server read these classes too.
 
@@ -106,6 +106,13 @@ class Generation(Options):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampling.")
 
 
+class Decisions(NamedTuple):
+    """What a model is to choose, each time one of some classes: only what counts, in the order of the rows."""
+
+    logits: Tensor  # (choices, classes) in fp32; a class that cannot be chosen has the lowest number
+    chosen: Tensor  # (choices,): the class of the truth
+
+
 class Context(NamedTuple):
     """What a task knows beside the rows."""
 
@@ -131,6 +138,7 @@ class Task(ABC):
     targets: ClassVar[tuple[str, ...]] = ("labels",)  # keys of Features that the loss reads, not the model
     extras: ClassVar[tuple[str, ...]] = ()  # keys of Features that only `read` needs
     reals: ClassVar[tuple[str, ...]] = ()  # keys of Features that hold real numbers; all others hold integers
+    chooses: ClassVar[bool] = True  # whether its targets are classes, so that it has `decisions`
     metric: ClassVar[str]  # the metric that picks the best checkpoint
     lower_is_better: ClassVar[bool] = False
     max_drop: ClassVar[float] = 0.01  # how much worse an exported model may be: see `drop`
@@ -244,37 +252,18 @@ class Task(ABC):
     def prepare(self, model: PreTrainedModel, options: Any) -> None:
         """Make a freshly loaded model ready to be trained. Raises UserError if it cannot do what the options ask."""
 
+    def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+        """Return the choices of a batch that count, as many as its `target_count`, if the task `chooses`."""
+        counts = targets["labels"].reshape(-1) != IGNORED
+        logits = outputs["logits"]
+        return Decisions(logits.reshape(-1, logits.shape[-1])[counts].float(), targets["labels"].reshape(-1)[counts])
+
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-        """Return the cross entropy SUMMED over the targets that count; the loop divides by the global batch's count."""
+        """Return the loss SUMMED over the targets that count; the loop divides by the global batch's count.
+
+        By default it is the cross entropy of the task's decisions.
+        """
         from torch.nn import functional
 
-        logits = outputs["logits"].float()
-        return functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]),
-            targets["labels"].reshape(-1),
-            ignore_index=IGNORED,
-            label_smoothing=label_smoothing,
-            reduction="sum",
-        )
-
-
-class Tuning(ABC):
-    """Which weights move; a job has exactly one."""
-
-    title: ClassVar[str]
-
-    class Options(Options):
-        """The settings of a way to tune; `name` is its key in TUNINGS."""
-
-        name: str
-
-    @abstractmethod
-    def apply(self, model: PreTrainedModel, options: Any, total_steps: int) -> PreTrainedModel:
-        """Prepare a fresh model for training: mark what is trainable, add what is added."""
-
-    def after_step(self, model: PreTrainedModel, step: int) -> None:
-        """Adjust the model after an optimizer step; most ways of tuning need nothing."""
-
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Fold what was added into plain weights, for saving and export."""
-        return model
+        found = self.decisions(outputs, targets)
+        return functional.cross_entropy(*found, label_smoothing=label_smoothing, reduction="sum")

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from transformers import PreTrainedModel
 
 from backend.checkpoints import Checkpoints, Progress
-from backend.data.batching import by_length, of_row, pad
-from backend.data.plan import deal, epoch_batches, share
+from backend.data.plan import epoch_batches, share
 from backend.data.prepared import Split
 from backend.engine import Engine, Update
-from backend.generation import generate
-from backend.interfaces import GENERATED, IGNORED, Array, Context, Features, Outputs, Part, Report, Task
+from backend.evaluating import Evaluation
+from backend.interfaces import IGNORED, Array, Context, Features, Report, Task
+from backend.methods import Batch, Found, Loss, Step, Training, Tuning
 from backend.rng import load_rng, save_rng
 from backend.schedule import learning_rate, steps_per_epoch, total_steps
 from backend.spec import Schedule
-from backend.stepping import steps
 
 WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary
+
+
+class BoundTuning(NamedTuple):
+    """A way to tune with the options and the model that it is for."""
+
+    tuning: Tuning
+    options: Any
+    model: PreTrainedModel
+
+    def factor(self, group: int, epoch: float) -> float:
+        """Return by what the learning rate of a group of weights is multiplied."""
+        return self.tuning.factor(self.options, group, epoch)
+
+    def before_step(self, step: Step) -> None:
+        """See or change the gradients."""
+        self.tuning.before_step(self.model, self.options, step)
+
+    def after_step(self, step: int) -> None:
+        """Adjust the model."""
+        self.tuning.after_step(self.model, self.options, step)
 
 
 class Recorder(Protocol):
@@ -57,13 +75,15 @@ class Loop:
     seed: int
     checkpoints: Checkpoints
     recorder: Recorder
-    after_step: Callable[[int], None]
+    tuning: BoundTuning
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
+        self.loss: Loss = self._plain_loss
         self.steps_per_epoch = steps_per_epoch(self.schedule, len(self.train))
         self.total_steps = total_steps(self.schedule, len(self.train))
         self.evaluate_every = self.schedule.evaluate_every or self.steps_per_epoch
+        self.evaluation = Evaluation(self.task, self.context, self.engine, self.schedule)
         self._epoch: tuple[int, list[Any]] = (-1, [])
 
     def resume(self, folder: Path, progress: Progress) -> None:
@@ -114,14 +134,16 @@ class Loop:
         target_count = max(1, int(self.train.target_counts[batch].sum()))
         rate = learning_rate(schedule, self.progress.step, self.total_steps)
         loss_sum, update = 0.0, Update(0.0, skipped=True)
-        for rows in share(batch, group.rank, group.ranks, schedule.accumulation_steps):
-            inputs, targets = self._tensors(self._varied(self._features(rows, batch), rows))
-            loss = self.task.loss(self.engine.forward(inputs), targets, schedule.label_smoothing) / target_count
-            self.engine.backward(loss)
-            update = self.engine.step(rate) or update
-            loss_sum += loss.item()
         step = self.progress.step + 1
-        self.after_step(step)
+        epoch = self.progress.step / self.steps_per_epoch
+        for part in self._parts(batch):
+            loss = self.loss(part).loss / target_count
+            self.engine.backward(loss)
+            if self.engine.is_last_part:
+                self.tuning.before_step(Step(step, epoch, self.engine.gradient))
+            update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
+            loss_sum += loss.item()
+        self.tuning.after_step(step)
         self.progress = self.progress.model_copy(update={"step": step})
         loss_sum, stop = group.sum([loss_sum, float(self.recorder.stop_requested)])
         seconds = time.perf_counter() - began
@@ -138,6 +160,36 @@ class Loop:
             }
         )
         return stop > 0
+
+    def _parts(self, batch: Array) -> Iterator[Batch]:
+        """Yield the parts of a batch that are this rank's, one for each pass forward and backward."""
+        group = self.engine.group
+        for examples in share(batch, group.rank, group.ranks, self.schedule.accumulation_steps):
+            inputs, targets = self.evaluation.tensors(self._varied(self._features(examples, batch), examples))
+            numbers = tuple(int(example) for example in examples)
+            yield Batch(inputs, targets, numbers, self.progress.step, len(numbers) / len(batch))
+
+    def _plain_loss(self, batch: Batch) -> Found:
+        """Return the task's own loss."""
+        outputs = self.engine.forward(batch.inputs)
+        return Found(self.task.loss(outputs, batch.targets, self.schedule.label_smoothing), outputs)
+
+    def training(self, folder: Path) -> Training:
+        """Return what an objective may use."""
+        return Training(
+            task=self.task,
+            context=self.context,
+            model=self.tuning.model,
+            probe=self.engine.probe,
+            tensors=self.evaluation.tensors,
+            examples=self.train,
+            ranks=self.engine.group,
+            device=self.engine.device,
+            folder=folder,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            seed=self.seed,
+        )
 
     def _features(self, examples: Array, batch: Array) -> list[Features]:
         """Return the examples of a part; an empty part gets one without targets, for ranks must go in step."""
@@ -156,13 +208,6 @@ class Loop:
             for one, example in zip(features, examples, strict=True)
         ]
 
-    def _tensors(self, features: Sequence[Features]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        kept = [{key: one[key] for key in one if key not in self.task.extras} for one in features]
-        arrays = pad(kept, self.context.tokenizer.pad_id, self.task.targets)
-        tensors = {key: torch.from_numpy(array).to(self.engine.device) for key, array in arrays.items()}
-        targets = {key: tensors.pop(key) for key in self.task.targets}
-        return tensors, targets
-
     def _evaluate_and_compare(self) -> None:
         report, loss = self.evaluate(self.validation)
         metric = report.metrics[self.task.metric]
@@ -177,69 +222,13 @@ class Loop:
         self.recorder.evaluation({"step": self.progress.step, "epoch": epoch, "loss": loss, **report.metrics})
 
     def evaluate(self, split: Split) -> tuple[Report, float]:
-        """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""
+        """Return the report and the mean loss over a split."""
         self.recorder.state("evaluating", self.progress)
         self.engine.model.eval()
-        group = self.engine.group
-        batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
-        parts: list[tuple[int, Part]] = []
-        loss_sum = 0.0
-        with torch.no_grad():
-            for windows, counts in deal(batches, group.rank, group.ranks):
-                features = split.features(windows)
-                loss, outputs = self._answers(features)
-                if counts:
-                    loss_sum += loss
-                    pairs = zip(features, outputs, strict=True)
-                    parts += zip(windows, (self.task.read(*pair, self.context) for pair in pairs), strict=True)
-        report = self._scored(group.gather(parts), split)
+        result = self.evaluation.of(split)
         self.engine.model.train()
         self.recorder.state("training", self.progress)
-        return report, group.sum([loss_sum])[0] / max(1, int(split.target_counts.sum()))
-
-    def _answers(self, features: Sequence[Features]) -> tuple[float, list[Outputs]]:
-        """Return the loss and the outputs of some windows, with what the model writes if the task wants it to."""
-        inputs, targets = self._tensors(features)
-        found = self.engine.forward(inputs)
-        loss = self.task.loss(found, targets, 0.0).item()
-        outputs = {name: found[name].float().cpu().numpy() for name in self.task.outputs}
-        said: list[Outputs] = [of_row(outputs, place) for place in range(len(features))]
-        settings = self.task.generation(self.context.options, evaluating=True)
-        if settings is not None:
-            tokenizer, group = self.context.tokenizer, self.engine.group
-            writer = steps(self.task.architecture, self.engine.model, tokenizer)
-            prompts = pad([self.task.prompt(one) for one in features], tokenizer.pad_id)
-            stops = self.task.stop_ids(self.context)
-            written = generate(writer, prompts, settings, stops, lambda mine: group.sum([mine])[0] > 0)
-            said = [{**one, GENERATED: np.asarray(tokens)} for one, tokens in zip(said, written, strict=True)]
-        return loss, said
-
-    def _scored(self, gathered: Sequence[Sequence[tuple[int, Part]]], split: Split) -> Report:
-        group = self.engine.group
-        report = None
-        if group.rank == 0:
-            of_window = dict(part for parts in gathered for part in parts)
-            parts: list[list[Part]] = [[] for _ in range(split.row_count)]
-            for window, row in enumerate(split.of_row.tolist()):
-                parts[row].append(of_window[window])
-            rows = split.rows(range(split.row_count))
-            answers = [self.task.decode(said, row, self.context) for said, row in zip(parts, rows, strict=True)]
-            report = self.task.score(answers, rows, self.context)
-        result = group.broadcast(report)
-        assert result is not None  # noqa: S101 - rank 0 has made one
         return result
-
-    def _evaluation_batch(self, split: Split) -> int:
-        """Return how many windows are answered at once.
-
-        Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
-        a number for each word of its vocabulary.
-        """
-        parts = self.engine.group.ranks * self.schedule.accumulation_steps
-        windows = max(2 * self.schedule.batch_size // parts, 8)
-        if self.task.architecture == "encoder":
-            return windows
-        return max(1, min(windows, WRITTEN_TOKENS // int(split.lengths.max())))
 
     def _save(self) -> None:
         def save(folder: Path) -> None:

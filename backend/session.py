@@ -17,11 +17,12 @@ from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve
 from backend.distributed import on_main
-from backend.engine import DeepSpeedEngine, Engine, PlainEngine
+from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
 from backend.errors import UserError
 from backend.files import write_json
-from backend.loop import Loop, Recorder
+from backend.loop import BoundTuning, Loop, Recorder
 from backend.model import as_encoder, load_model, load_tokenizer, save_model, with_weights
+from backend.objectives import OBJECTIVES
 from backend.precision import choose
 from backend.rank import Connection
 from backend.recorder import RunRecorder, Silent
@@ -29,7 +30,7 @@ from backend.rng import seed_rank
 from backend.rundir import Owner, RunDir, Status
 from backend.schedule import total_steps
 from backend.sources import model_source
-from backend.spec import JobSpec
+from backend.spec import JobSpec, chosen
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 from backend.tuning import TUNINGS
@@ -139,12 +140,13 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     model = _tuned_model(job, setup.prepared)
     seed_rank(job.seed, connection.group.rank)
+    moved = Moved(job.schedule, tuning.groups(model, job.tuning))
     engine: Engine = (
-        DeepSpeedEngine(model, job.schedule, setup.ds_config, connection.group)
+        DeepSpeedEngine(model, moved, setup.ds_config, connection.group)
         if connection.launched
-        else PlainEngine(model, job.schedule, setup.precision, connection.device)
+        else PlainEngine(model, moved, setup.precision, connection.device)
     )
-    return Loop(
+    loop = Loop(
         task=task,
         context=setup.prepared.context(_encoder(job)),
         engine=engine,
@@ -154,8 +156,11 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         seed=job.seed,
         checkpoints=Checkpoints(run.checkpoints, connection.group),
         recorder=recorder,
-        after_step=lambda step: tuning.after_step(model, step),
+        tuning=BoundTuning(tuning, job.tuning, model),
     )
+    for _, objective, options in chosen("objectives", OBJECTIVES, job.objectives):
+        loop.loss = objective.wrap(loop.loss, options, loop.training(run.path / "computed"))
+    return loop
 
 
 def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -> None:
@@ -169,7 +174,7 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     if loop.engine.group.rank != 0:
         return
     model = with_weights(_tuned_model(job, setup.prepared), weights)
-    save_model(TUNINGS[job.tuning.name].merge(model), load_tokenizer(job), run.model)
+    save_model(TUNINGS[job.tuning.name].merge(model, job.tuning), load_tokenizer(job), run.model)
     run.write_report(
         {
             "best_step": loop.progress.best_step,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, model_validator
 
+from backend.augment import AUGMENTATIONS
 from backend.errors import UserError
-from backend.interfaces import Options, Task, Tuning
+from backend.interfaces import Options, Task
+from backend.methods import Method, Tuning
+from backend.objectives import OBJECTIVES
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 
@@ -21,12 +24,38 @@ def _any_of(table: Mapping[str, Task] | Mapping[str, Tuning]) -> Any:
     return options[0] if len(options) == 1 else Annotated[Union[options], Field(discriminator="name")]  # noqa: UP007 - made from a tuple
 
 
+def field_of(key: str) -> str:
+    """Return the name of the field for an entry of a table: r-drop -> r_drop."""
+    return key.replace("-", "_")
+
+
+def _switched(value: Any) -> Any:
+    """Return {} for "on" and None for "off": a method is switched on without a setting, or off again."""
+    return {"on": {}, "true": {}, "off": None, "false": None}.get(str(value).lower(), value)
+
+
+def _some_of(title: str, table: Mapping[str, Method]) -> type[Options]:
+    """Return a class with a field for each entry of the table: its Options, or None if it is switched off."""
+    fields: dict[str, Any] = {
+        field_of(key): (
+            Annotated[entry.Options | None, BeforeValidator(_switched)],
+            Field(None, title=entry.title, description=" ".join(filter(None, (entry.about, entry.paper)))),
+        )
+        for key, entry in table.items()
+    }
+    return create_model(title, __base__=Options, **fields)
+
+
 if TYPE_CHECKING:
     AnyTask: TypeAlias = Task.Options
     AnyTuning: TypeAlias = Tuning.Options
+    SomeObjectives: TypeAlias = Options
+    SomeAugmentations: TypeAlias = Options
 else:
     AnyTask = _any_of(TASKS)
     AnyTuning = _any_of(TUNINGS)
+    SomeObjectives = _some_of("Objectives", OBJECTIVES)
+    SomeAugmentations = _some_of("Augmentations", AUGMENTATIONS)
 
 FIRST_TASK: AnyTask = next(iter(TASKS.values())).Options.model_validate({})
 FIRST_TUNING: AnyTuning = next(iter(TUNINGS.values())).Options.model_validate({})
@@ -93,6 +122,10 @@ class JobSpec(Options):
     name: str = Field("", max_length=60, description="A name for people; part of the run's folder name.")
     task: AnyTask = Field(FIRST_TASK, description="What the model learns.")
     tuning: AnyTuning = Field(FIRST_TUNING, description="Which weights move.")
+    objectives: SomeObjectives = Field(
+        default_factory=SomeObjectives, description="What the loss is, beside that of the task."
+    )
+    augment: SomeAugmentations = Field(default_factory=SomeAugmentations, description="What the training rows become.")
     model: str = Field(description="A model folder, a model of the Hugging Face hub, or package:NAME/FOLDER.")
     revision: str = Field("main", description="Branch, tag or commit of a hub model.")
     data: Data = Field(description="Where the examples are, and how they are split.")
@@ -104,6 +137,34 @@ class JobSpec(Options):
         "zero2", description="A file of ds_configs by name, or the path of your own; one process alone needs none."
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of the split, the order, the head and dropout.")
+
+    @model_validator(mode="after")
+    def _methods_fit(self) -> JobSpec:
+        faults = [
+            f"{key}: {fault}"
+            for key, method, options in self.methods()
+            for fault in method.faults(options, self, TASKS[self.task.name])
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def methods(self) -> Iterator[tuple[str, Method, Any]]:
+        """Yield the key, the method and its options of all that the job uses."""
+        yield "tuning", TUNINGS[self.tuning.name], self.tuning
+        yield from chosen("objectives", OBJECTIVES, self.objectives)
+        yield from chosen("augment", AUGMENTATIONS, self.augment)
+
+
+M = TypeVar("M", bound=Method)
+
+
+def chosen(group: str, table: Mapping[str, M], options: Options) -> Iterator[tuple[str, M, Any]]:
+    """Yield (key, method, its options) of what is switched on, in the order of the table."""
+    for key, method in table.items():
+        settings = getattr(options, field_of(key))
+        if settings is not None:
+            yield f"{group}.{field_of(key)}", method, settings
 
 
 def parse_job(raw: Mapping[str, Any]) -> JobSpec:
@@ -138,6 +199,8 @@ def explain(error: ValidationError, model: type[BaseModel] = JobSpec) -> Iterato
             yield f"{key}.name: {_no_choice(fault['ctx']['tag'], fault['ctx']['expected_tags'])}"
         elif fault["type"] == "literal_error" and isinstance(fault["input"], str):
             yield f"{key}: {_no_choice(fault['input'], fault['ctx']['expected'])}"
+        elif fault["type"] == "model_type":
+            yield f'{key}: {fault["input"]!r} is neither "on", "off" nor an object with settings'
         elif isinstance(fault["input"], dict | BaseModel):
             yield f"{key}: {message}"
         else:
@@ -170,7 +233,7 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every setting below a model."""
     for name, field in model.model_fields.items():
         variants = [kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)]
-        if not variants:
+        if not variants or type(None) in _classes(field.annotation):  # a plain setting, or a switch
             yield prefix + name
         for variant in variants:
             yield from dotted_keys(variant, f"{prefix}{name}.")

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from backend import deepspeed_config
+from backend.augment import AUGMENTATIONS
+from backend.objectives import OBJECTIVES
 from backend.spec import parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
@@ -37,6 +39,7 @@ HEAVY = {"torch", "transformers", "deepspeed", "evaluate", "datasets", "sklearn"
 # The only modules that import such a package as soon as they are imported, by themselves or through another one.
 MAY_BE_HEAVY = {
     "backend.engine",
+    "backend.evaluating",
     "backend.loop",
     "backend.heads.encoder_decoder",
     "backend.heads.marker_classifier",
@@ -58,13 +61,18 @@ MAY_BE_HEAVY = {
 
 # Folder of plug-ins -> the modules of ours, or folders of them, that a plug-in may import, at the top and in functions.
 BASIC = ("backend.errors", "backend.interfaces", "backend.tokenizer")
+METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
-    "backend.tuning": (BASIC, ()),
+    "backend.tuning": (METHODS, ()),
+    "backend.objectives": (METHODS, ()),
+    "backend.augment": ((*METHODS, "backend.text"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
 }
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "backend.tasks": TASKS,
+    "backend.augment": AUGMENTATIONS,
+    "backend.objectives": OBJECTIVES,
     "backend.tuning": TUNINGS,
     "export.quantizers": QUANTIZERS,
 }

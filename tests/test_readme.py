@@ -14,8 +14,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+from backend.augment import AUGMENTATIONS
 from backend.interfaces import Generation
-from backend.spec import JobSpec
+from backend.objectives import OBJECTIVES
+from backend.spec import JobSpec, field_of
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 from webui.cli import app
@@ -24,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 TABLES = {"task": TASKS, "tuning": TUNINGS}
+METHODS = {"objectives": OBJECTIVES, "augment": AUGMENTATIONS}
 
 
 def settings_table() -> str:
@@ -37,6 +40,12 @@ def settings_table() -> str:
                 lines += rows(f"{name}.", entry.Options, f" ({key})", without="name")
             if name == "task":
                 lines += rows("task.generation.", Generation, " (tasks that write)")
+        elif name in METHODS:
+            for key, entry in METHODS[name].items():
+                lines.append(
+                    row(f"{name}.{field_of(key)}", "off", f"{entry.title}. {entry.about} {entry.paper}".strip())
+                )
+                lines += rows(f"{name}.{field_of(key)}.", entry.Options)
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             lines += rows(f"{name}.", field.annotation)
         elif name != "version":

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from backend.spec import JobSpec
-from webui.form import variant_name
+from webui.nodes import variant_name
 
 
 def command_line(job: JobSpec, ranks: int, workspace: Path) -> str:
@@ -33,6 +33,8 @@ def flags(options: BaseModel, prefix: str = "", default: BaseModel | None = None
             fixed = variant_name(type(value))
             if fixed and (inner or type(value) is not type(usual)):
                 found.append((f"--{key}.name", fixed))
+            elif usual is None and not inner:
+                found.append((f"--{key}", "on"))
             found += inner
         elif value != usual:
             found += _written(key, value)

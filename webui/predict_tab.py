@@ -11,11 +11,11 @@ import gradio as gr
 from backend.errors import UserError
 from backend.tasks import TASKS
 from webui import predicting, render
-from webui.form import mapping
 from webui.predict_file import predict_file, suffix_for, trained_columns
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared
 from webui.views import VIEWS
 from webui.views.view import NO_MODEL, View
+from webui.widgets import mapping
 
 NOTHING = "Nothing can answer yet. Train a run first; it appears here when it has finished."
 

@@ -39,6 +39,10 @@ MAIN_FIELDS = (
 )
 
 
+# What is drawn in a fold of its own: its title, and the settings' common beginning.
+GROUPS = {"Objectives: what the loss is": "objectives.", "Augmentation: what the data becomes": "augment."}
+
+
 class Widgets(NamedTuple):
     """What is on the tab beside the form."""
 
@@ -64,6 +68,9 @@ def build(shared: Shared) -> None:
             form.draw(SOURCE, *DATA_FIELDS)
             gr.Markdown("## Model and training")
             form.draw(*MAIN_FIELDS)
+            for title, group in GROUPS.items():
+                with gr.Accordion(title, open=False):
+                    form.draw_below(group)
             with gr.Accordion("All settings", open=False):
                 form.draw_rest()
         with gr.Column(scale=2, min_width=320):
@@ -178,7 +185,8 @@ def _form() -> Form:
     except UserError:  # the package with the sample model is an extra
         pass
     titles = {name: entry.title for table in (TASKS, TUNINGS) for name, entry in table.items()}
-    return Form(JobSpec, values, {"deepspeed": deepspeed_config.names()}, titles)
+    notes = {name: " ".join(filter(None, (entry.about, entry.paper))) for name, entry in TUNINGS.items()}
+    return Form(JobSpec, values, {"deepspeed": deepspeed_config.names()}, titles, notes)
 
 
 def _is_data(key: str) -> bool:

@@ -13,6 +13,7 @@ from backend.interfaces import (
     IGNORED,
     Column,
     Context,
+    Decisions,
     Features,
     Generation,
     Outputs,
@@ -26,8 +27,8 @@ from backend.text.cjk import close_up
 from backend.text.language import (
     likelihood_report,
     merged,
+    next_token_decisions,
     next_token_likelihood,
-    next_token_loss,
     packed,
     prepare_decoder,
     stop_ids,
@@ -130,9 +131,9 @@ class CausalLanguageModelling(Task):
         """Make sure that the model is a decoder, and that it keeps packed texts apart."""
         prepare_decoder(model, packing=options.packing)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-        """Return the cross entropy, summed over all tokens but the first of each text."""
-        return next_token_loss(outputs, targets, label_smoothing)
+    def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+        """Return the tokens that count, each told from those before it."""
+        return next_token_decisions(outputs, targets)
 
 
 def _without_end(encoding: Encoding) -> list[int]:

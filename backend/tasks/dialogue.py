@@ -15,6 +15,7 @@ from backend.interfaces import (
     IGNORED,
     Column,
     Context,
+    Decisions,
     Features,
     Generation,
     Layout,
@@ -30,7 +31,13 @@ from backend.interfaces import (
 from backend.text.chat import Chat, Rendered, chat_of
 from backend.text.cjk import close_up
 from backend.text.conversations import ASSISTANT, MESSAGES, SYSTEM, USER, Message, conversation, layouts
-from backend.text.language import likelihood_report, next_token_likelihood, next_token_loss, packed, prepare_decoder
+from backend.text.language import (
+    likelihood_report,
+    next_token_decisions,
+    next_token_likelihood,
+    packed,
+    prepare_decoder,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,9 +162,9 @@ class Dialogue(Task):
         """Make sure that the model is a decoder, and that it keeps packed conversations apart."""
         prepare_decoder(model, packing=options.packing)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-        """Return the cross entropy, summed over the tokens of the assistant."""
-        return next_token_loss(outputs, targets, label_smoothing)
+    def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+        """Return the tokens that count, each told from those before it."""
+        return next_token_decisions(outputs, targets)
 
 
 def _faults(row: Row, last: str, advice: str) -> Iterator[tuple[str, str]]:

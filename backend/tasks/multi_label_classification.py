@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from backend.errors import UserError
-from backend.interfaces import IGNORED, Column, Context, Layout, Part, Prediction, Report, Row, Unreadable
+from backend.interfaces import IGNORED, Column, Context, Decisions, Layout, Part, Prediction, Report, Row, Unreadable
 from backend.text.whole import TEXT, TEXT_PAIR, TextTask, class_names, sigmoid, unknown_class
 
 if TYPE_CHECKING:
@@ -96,14 +96,13 @@ class MultiLabelClassification(TextTask):
         """Note in the model's configuration what its outputs are, for those who load it with transformers."""
         model.config.problem_type = "multi_label_classification"
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-        """Return the binary cross entropy summed over the labels that count; smoothing draws targets towards 1/2."""
-        from torch.nn import functional
+    def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+        """Return a choice between no and yes for every label; its cross entropy is the binary one of the logit."""
+        import torch
 
         counts = targets["labels"] != IGNORED
-        wanted = (targets["labels"] * counts).float() * (1 - label_smoothing) + label_smoothing / 2
-        logits = outputs["logits"].float()
-        return functional.binary_cross_entropy_with_logits(logits, wanted, counts.float(), reduction="sum")
+        yes = outputs["logits"][counts].float()
+        return Decisions(torch.stack([torch.zeros_like(yes), yes], dim=-1), targets["labels"][counts])
 
 
 def _converted(values: Row) -> Row:

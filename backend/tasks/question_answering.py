@@ -15,6 +15,7 @@ from backend.interfaces import (
     Array,
     Column,
     Context,
+    Decisions,
     Features,
     Layout,
     Outputs,
@@ -146,25 +147,30 @@ class QuestionAnswering(Task):
         """Return 2: the start and the end of a window's answer."""
         return 2
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-        """Return the cross entropy of start and end, SUMMED over the windows, each among the places that may be one.
+    def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+        """Return the choices of start and end of each window, among the places that may be one.
 
         Padding and the question take no part, so a window's loss does not depend on the batch that it is in.
         """
         import torch
 
-        total = torch.zeros((), device=outputs["start_logits"].device)
-        for side in ("start", "end"):
-            places = targets[f"{side}_positions"].reshape(-1, 1)
-            counts = places != IGNORED
-            allowed = (targets["candidates"] == 1) | ~counts  # all of a window that does not count: no sum over nothing
-            logits = outputs[f"{side}_logits"].float().masked_fill(~allowed, -torch.inf)
-            chances = torch.log_softmax(logits, dim=-1)
-            right = chances.gather(1, places.clamp(min=0))
-            even = chances.masked_fill(~allowed, 0.0).sum(dim=-1, keepdim=True) / allowed.sum(dim=-1, keepdim=True)
-            losses = (label_smoothing - 1) * right - label_smoothing * even
-            total = total + losses.masked_fill(~counts, 0.0).sum()
-        return total
+        places = torch.stack([targets["start_positions"], targets["end_positions"]], dim=1).reshape(-1)
+        logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=1).flatten(0, 1).float()
+        allowed = (targets["candidates"] == 1).repeat_interleave(2, dim=0)
+        counts = places != IGNORED
+        lowest = torch.finfo(logits.dtype).min
+        return Decisions(logits.masked_fill(~allowed, lowest)[counts], places[counts])
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
+        """Return the cross entropy of start and end, SUMMED over the windows; smoothing spreads over allowed places."""
+        import torch
+
+        logits, places = self.decisions(outputs, targets)
+        chances = torch.log_softmax(logits, dim=-1)
+        allowed = logits > torch.finfo(logits.dtype).min
+        right = chances.gather(1, places.reshape(-1, 1)).squeeze(1)
+        even = chances.masked_fill(~allowed, 0.0).sum(dim=-1) / allowed.sum(dim=-1)
+        return ((label_smoothing - 1) * right - label_smoothing * even).sum()
 
 
 def _with_answers(values: Row) -> Row:

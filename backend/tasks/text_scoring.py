@@ -30,6 +30,7 @@ class TextScoring(TextTask):
         Column(name="score", role="target", description="The number to be learned, on any scale."),
     )
     reals = ("labels",)
+    chooses = False
     metric = "pearson"
 
     class Options(TextTask.Options):

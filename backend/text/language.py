@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.errors import UserError
-from backend.interfaces import IGNORED, Array, Features, Prediction, Report
+from backend.interfaces import IGNORED, Array, Decisions, Features, Prediction, Report
 from backend.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -64,15 +64,12 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return tokenizer.stop_ids or (() if separator is None else (separator,))
 
 
-def next_token_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_smoothing: float) -> Tensor:
-    """Return the cross entropy, summed over the tokens that count, each told from those before it."""
-    from torch.nn import functional
-
+def next_token_decisions(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
+    """Return the tokens that count as choices, each told from those before it."""
     labels = targets["labels"][:, 1:]
     counts = labels != IGNORED
     # Only the logits of what counts are turned to fp32: a vocabulary is wide, and most of a chat may not count.
-    logits = outputs["logits"][:, :-1][counts].float()
-    return functional.cross_entropy(logits, labels[counts], label_smoothing=label_smoothing, reduction="sum")
+    return Decisions(outputs["logits"][:, :-1][counts].float(), labels[counts])
 
 
 def packed(windows: Sequence[Features], size: int) -> list[Features]:

@@ -1,6 +1,6 @@
 """The ways to tune, in the order of the page."""
 
-from backend.interfaces import Tuning
+from backend.methods import Tuning
 from backend.tuning.freeze import Freeze
 from backend.tuning.full import Full
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from backend.errors import UserError
-from backend.interfaces import Tuning
+from backend.methods import Tuning
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +18,8 @@ class Freeze(Tuning):
     """Train the head and the top layers."""
 
     title = "Freeze"
+    about = "The lower layers stay as they were pretrained: faster, smaller, and less forgotten."
+    paper = "Lee et al. 2019, What Would Elsa Do?, arXiv:1911.03090"
 
     class Options(Tuning.Options):
         """How much of the model moves."""

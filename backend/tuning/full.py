@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from backend.interfaces import Tuning
+from backend.methods import Tuning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -14,6 +14,7 @@ class Full(Tuning):
     """Train every weight."""
 
     title = "Full"
+    about = "Every weight is trained: the most that can be learnt, and the most memory."
 
     class Options(Tuning.Options):
         """Full fine-tuning has no settings."""

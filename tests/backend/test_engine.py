@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from backend.engine import PlainEngine, parameter_groups
+from backend.engine import Moved, PlainEngine, parameter_groups
 from backend.spec import Schedule
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def config() -> BertConfig:
 def engine(precision: str = "fp32", **settings: object) -> PlainEngine:
     torch.manual_seed(0)
     schedule = Schedule.model_validate({"batch_size": 8, **settings})
-    return PlainEngine(BertForSequenceClassification(config()), schedule, precision, CPU)
+    return PlainEngine(BertForSequenceClassification(config()), Moved(schedule), precision, CPU)
 
 
 def update(plain: PlainEngine, parts: int = 1, rate: float = 1e-3) -> float:
@@ -40,7 +40,7 @@ def update(plain: PlainEngine, parts: int = 1, rate: float = 1e-3) -> float:
     for ids, truth in zip(IDS.chunk(parts), TRUTH.chunk(parts), strict=True):
         logits = plain.forward({"input_ids": ids})["logits"]
         plain.backward(nn.functional.cross_entropy(logits.float(), truth, reduction="sum") / len(TRUTH))
-        norms.append(plain.step(rate))
+        norms.append(plain.step(lambda _: rate))
     assert all(norm is None for norm in norms[:-1])
     last = norms[-1]
     assert last is not None
@@ -93,7 +93,7 @@ def test_a_saved_engine_goes_on_as_if_nothing_had_happened(tmp_path: Path, preci
         update(plain)
     saved.save(tmp_path / "engine")
     torch.manual_seed(1)
-    restored = PlainEngine(BertForSequenceClassification(config()), Schedule(batch_size=8), precision, CPU)
+    restored = PlainEngine(BertForSequenceClassification(config()), Moved(Schedule(batch_size=8)), precision, CPU)
     restored.load(tmp_path / "engine")
     assert difference(straight.weights(), restored.weights()) == 0
     for _ in range(2):
@@ -104,11 +104,11 @@ def test_a_saved_engine_goes_on_as_if_nothing_had_happened(tmp_path: Path, preci
 def test_tied_weights_are_saved_once_and_stay_tied(tmp_path: Path) -> None:
     def tied(seed: int) -> PlainEngine:
         torch.manual_seed(seed)
-        return PlainEngine(BertForMaskedLM(config()), Schedule(), "fp32", CPU)
+        return PlainEngine(BertForMaskedLM(config()), Moved(Schedule()), "fp32", CPU)
 
     saved, restored = tied(0), tied(1)
     saved.backward(saved.forward({"input_ids": IDS})["logits"].logsumexp(-1).mean())
-    saved.step(1e-2)
+    saved.step(lambda _: 1e-2)
     saved.save(tmp_path)
     restored.load(tmp_path)
     model = restored.model
@@ -131,7 +131,7 @@ def test_final_weights_are_copies_in_full_precision() -> None:
 
 
 def test_biases_and_norms_do_not_decay() -> None:
-    matrices, vectors = parameter_groups(BertForSequenceClassification(config()), Schedule(weight_decay=0.1))
+    matrices, vectors = parameter_groups(BertForSequenceClassification(config()), Moved(Schedule(weight_decay=0.1)))
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
     assert {weight.ndim for weight in matrices["params"]} == {2}
     assert {weight.ndim for weight in vectors["params"]} == {1}

@@ -13,7 +13,8 @@ from backend.interfaces import Options
 from backend.spec import JobSpec, dotted_keys, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui.form import Form, humanize
+from webui.form import Form
+from webui.widgets import humanize
 
 
 class Sharp(Options):

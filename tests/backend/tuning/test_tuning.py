@@ -16,7 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from backend.engine import PlainEngine, trainable
+from backend.engine import Moved, PlainEngine, trainable
 from backend.errors import UserError
 from backend.spec import Schedule
 from backend.tuning import TUNINGS
@@ -116,7 +116,7 @@ def test_more_layers_than_there_are_is_an_error_with_both_numbers() -> None:
 def test_a_model_without_anything_added_is_merged_already() -> None:
     for name, tuning in TUNINGS.items():
         model = tuned(bert(), name)
-        assert tuning.merge(model) is model
+        assert tuning.merge(model, tuning.Options()) is model
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_frozen_weights_do_not_move_and_the_others_do(
     torch.manual_seed(0)
     model = tuned(AutoModelForSequenceClassification.from_pretrained(tiny_model), "freeze", **settings)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    engine = PlainEngine(model, Schedule(weight_decay=0.5), "fp32", torch.device("cpu"))
+    engine = PlainEngine(model, Moved(Schedule(weight_decay=0.5)), "fp32", torch.device("cpu"))
     for _ in range(3):
         outputs = engine.forward({"input_ids": torch.tensor([[2, 5, 7, 3], [2, 4, 9, 3]])})
         engine.backward(torch.nn.functional.cross_entropy(outputs["logits"], torch.tensor([0, 1])))
-        engine.step(1e-2)
+        engine.step(lambda _: 1e-2)
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert {name for name in changed if not name.startswith(tuple(moved))} == set()
     assert all(any(name.startswith(part) for name in changed) for part in moved)

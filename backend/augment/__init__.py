@@ -1,0 +1,5 @@
+"""The augmentations, in the order in which they are asked for new rows."""
+
+from backend.methods import Augmentation
+
+AUGMENTATIONS: dict[str, Augmentation] = {}

@@ -1,0 +1,100 @@
+"""What a model answers to the rows of a split, over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.data.batching import by_length, of_row, pad
+from backend.data.plan import deal
+from backend.data.prepared import Split
+from backend.engine import Engine
+from backend.generation import generate
+from backend.interfaces import GENERATED, Context, Features, Outputs, Part, Report, Task
+from backend.spec import Schedule
+from backend.stepping import steps
+
+WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Asks the model of an engine; every call is made by all ranks together."""
+
+    task: Task
+    context: Context
+    engine: Engine
+    schedule: Schedule
+
+    def tensors(self, features: Sequence[Features]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return a padded batch on the device: what the model reads, and what the loss reads."""
+        kept = [{key: one[key] for key in one if key not in self.task.extras} for one in features]
+        arrays = pad(kept, self.context.tokenizer.pad_id, self.task.targets)
+        tensors = {key: torch.from_numpy(array).to(self.engine.device) for key, array in arrays.items()}
+        targets = {key: tensors.pop(key) for key in self.task.targets}
+        return tensors, targets
+
+    def of(self, split: Split) -> tuple[Report, float]:
+        """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""
+        group = self.engine.group
+        batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
+        parts: list[tuple[int, Part]] = []
+        loss_sum = 0.0
+        with torch.no_grad():
+            for windows, counts in deal(batches, group.rank, group.ranks):
+                features = split.features(windows)
+                loss, outputs = self._answers(features)
+                if counts:
+                    loss_sum += loss
+                    pairs = zip(features, outputs, strict=True)
+                    parts += zip(windows, (self.task.read(*pair, self.context) for pair in pairs), strict=True)
+        report = self._scored(group.gather(parts), split)
+        return report, group.sum([loss_sum])[0] / max(1, int(split.target_counts.sum()))
+
+    def _answers(self, features: Sequence[Features]) -> tuple[float, list[Outputs]]:
+        """Return the loss and the outputs of some windows, with what the model writes if the task wants it to."""
+        inputs, targets = self.tensors(features)
+        found = self.engine.forward(inputs)
+        loss = self.task.loss(found, targets, 0.0).item()
+        outputs = {name: found[name].float().cpu().numpy() for name in self.task.outputs}
+        said: list[Outputs] = [of_row(outputs, place) for place in range(len(features))]
+        settings = self.task.generation(self.context.options, evaluating=True)
+        if settings is not None:
+            tokenizer, group = self.context.tokenizer, self.engine.group
+            writer = steps(self.task.architecture, self.engine.model, tokenizer)
+            prompts = pad([self.task.prompt(one) for one in features], tokenizer.pad_id)
+            stops = self.task.stop_ids(self.context)
+            written = generate(writer, prompts, settings, stops, lambda mine: group.sum([mine])[0] > 0)
+            said = [{**one, GENERATED: np.asarray(tokens)} for one, tokens in zip(said, written, strict=True)]
+        return loss, said
+
+    def _scored(self, gathered: Sequence[Sequence[tuple[int, Part]]], split: Split) -> Report:
+        group = self.engine.group
+        report = None
+        if group.rank == 0:
+            of_window = dict(part for parts in gathered for part in parts)
+            parts: list[list[Part]] = [[] for _ in range(split.row_count)]
+            for window, row in enumerate(split.of_row.tolist()):
+                parts[row].append(of_window[window])
+            rows = split.rows(range(split.row_count))
+            answers = [self.task.decode(said, row, self.context) for said, row in zip(parts, rows, strict=True)]
+            report = self.task.score(answers, rows, self.context)
+        result = group.broadcast(report)
+        assert result is not None  # noqa: S101 - rank 0 has made one
+        return result
+
+    def _evaluation_batch(self, split: Split) -> int:
+        """Return how many windows are answered at once.
+
+        Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
+        a number for each word of its vocabulary.
+        """
+        parts = self.engine.group.ranks * self.schedule.accumulation_steps
+        windows = max(2 * self.schedule.batch_size // parts, 8)
+        if self.task.architecture == "encoder":
+            return windows
+        return max(1, min(windows, WRITTEN_TOKENS // int(split.lengths.max())))
