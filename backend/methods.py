@@ -70,6 +70,10 @@ class Tuning(Method):
         """Return by what the learning rate of a group is multiplied at a time; 0 keeps its weights where they are."""
         return 1.0
 
+    def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
+        """Return the loss as this way to tune computes it: the same one, but perhaps from what was computed before."""
+        return loss
+
     def before_step(self, model: PreTrainedModel, options: Any, step: Step) -> None:
         """See or change the gradients before the optimizer moves the weights."""
 

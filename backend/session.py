@@ -158,8 +158,10 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         recorder=recorder,
         tuning=BoundTuning(tuning, job.tuning, model),
     )
+    training = loop.training(run.path / "computed")
+    loop.loss = tuning.wrap(loop.loss, job.tuning, training)
     for _, objective, options in chosen("objectives", OBJECTIVES, job.objectives):
-        loop.loss = objective.wrap(loop.loss, options, loop.training(run.path / "computed"))
+        loop.loss = objective.wrap(loop.loss, options, training)
     return loop
 
 
