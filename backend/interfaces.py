@@ -249,7 +249,7 @@ class Task(ABC):
 
         return getattr(transformers, self.auto_model)
 
-    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+    def prepare(self, model: PreTrainedModel, context: Context) -> None:
         """Make a freshly loaded model ready to be trained. Raises UserError if it cannot do what the options ask."""
 
     def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:

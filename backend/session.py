@@ -130,7 +130,7 @@ def _encoder(job: JobSpec) -> Tokenizer:
 def _tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
     task = TASKS[job.task.name]
     model = load_model(job, task, prepared.labels)
-    task.prepare(model, job.task)
+    task.prepare(model, prepared.context(_encoder(job)))
     steps = total_steps(job.schedule, prepared.examples["train"])
     return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
 

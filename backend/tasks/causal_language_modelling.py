@@ -127,9 +127,9 @@ class CausalLanguageModelling(Task):
         """Return the tokens that end a text."""
         return stop_ids(context.tokenizer)
 
-    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+    def prepare(self, model: PreTrainedModel, context: Context) -> None:
         """Make sure that the model is a decoder, and that it keeps packed texts apart."""
-        prepare_decoder(model, packing=options.packing)
+        prepare_decoder(model, packing=context.options.packing)
 
     def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
         """Return the tokens that count, each told from those before it."""

@@ -158,9 +158,9 @@ class Dialogue(Task):
         """Return the tokens that end a turn of the assistant, or a text."""
         return chat_of(context.tokenizer).stop_ids
 
-    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+    def prepare(self, model: PreTrainedModel, context: Context) -> None:
         """Make sure that the model is a decoder, and that it keeps packed conversations apart."""
-        prepare_decoder(model, packing=options.packing)
+        prepare_decoder(model, packing=context.options.packing)
 
     def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
         """Return the tokens that count, each told from those before it."""

@@ -92,7 +92,7 @@ class MultiLabelClassification(TextTask):
         """Yield every label of the row."""
         yield from row["labels"]
 
-    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+    def prepare(self, model: PreTrainedModel, context: Context) -> None:
         """Note in the model's configuration what its outputs are, for those who load it with transformers."""
         model.config.problem_type = "multi_label_classification"
 

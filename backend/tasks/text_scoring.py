@@ -85,7 +85,7 @@ class TextScoring(TextTask):
 
         return regression_report([p["score"] for p in predictions], [float(row["score"]) for row in rows])
 
-    def prepare(self, model: PreTrainedModel, options: Any) -> None:
+    def prepare(self, model: PreTrainedModel, context: Context) -> None:
         """Note in the model's configuration what its output is, for those who load it with transformers."""
         model.config.problem_type = "regression"
 

@@ -204,6 +204,6 @@ def test_the_page_counts_every_label_of_a_row() -> None:
 def test_transformers_is_told_what_the_outputs_are() -> None:
     model = SimpleNamespace(config=SimpleNamespace())
 
-    TASK.prepare(cast(PreTrainedModel, model), OPTIONS)
+    TASK.prepare(cast(PreTrainedModel, model), CONTEXT)
 
     assert model.config.problem_type == "multi_label_classification"

@@ -115,6 +115,6 @@ def test_the_score_compares_answers_with_the_numbers_of_the_rows() -> None:
 def test_transformers_is_told_what_the_output_is() -> None:
     model = SimpleNamespace(config=SimpleNamespace())
 
-    TASK.prepare(cast(PreTrainedModel, model), OPTIONS)
+    TASK.prepare(cast(PreTrainedModel, model), CONTEXT)
 
     assert model.config.problem_type == "regression"
