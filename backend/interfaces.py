@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from backend.text.edits import Change
+
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]  # one example: the name of a Column -> its value
 Features = dict[str, list[Any]]  # one encoded window: model input, target or extra -> numbers
@@ -139,6 +141,7 @@ class Task(ABC):
     extras: ClassVar[tuple[str, ...]] = ()  # keys of Features that only `read` needs
     reals: ClassVar[tuple[str, ...]] = ()  # keys of Features that hold real numbers; all others hold integers
     chooses: ClassVar[bool] = True  # whether its targets are classes, so that it has `decisions`
+    rewritable: ClassVar[bool] = True  # whether a text may be changed a little, and the targets stay right
     metric: ClassVar[str]  # the metric that picks the best checkpoint
     lower_is_better: ClassVar[bool] = False
     max_drop: ClassVar[float] = 0.01  # how much worse an exported model may be: see `drop`
@@ -238,6 +241,12 @@ class Task(ABC):
     def length(self, features: Features) -> int:
         """Return how many tokens the model has to work through for an example."""
         return len(features["input_ids"])
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a training row with its texts changed and its targets kept in place; None if they stay as they are."""
+        names = (column.name for column in self.columns if column.role == "input" and column.kind == "text")
+        new = {name: change(row[name], ()).text for name in names if row.get(name)}
+        return {**row, **new} if any(new[name] != row[name] for name in new) else None
 
     def target_count(self, features: Features) -> int:
         """Return how many targets of an example count in the loss."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from backend import interfaces
 from backend.interfaces import Array, Context, Features, Row, Task
@@ -176,10 +177,26 @@ class Material:
     task: Task
     context: Context
     random: np.random.Generator
+    model: str  # the pretrained one: what `from_pretrained` takes
+    revision: str
 
 
 class Augmentation(Method):
     """What the training rows become; a job has any number, each adds to what the rows were."""
+
+    class Options(Method.Options):
+        """What all augmentations have."""
+
+        copies: float = Field(1.0, gt=0, le=100, description="New rows made of each row; 0.5: of every second one.")
+
+    def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
+        """Yield that the texts of a task are what it learns."""
+        if not task.rewritable:
+            yield f"changes texts, but the texts are what {task.title} learns; leave it out"
+
+    def files(self, options: Any) -> Iterator[str]:
+        """Yield the files and folders that decide the new rows beside the data."""
+        yield from ()
 
     @abstractmethod
     def grow(self, rows: Sequence[Row], options: Any, material: Material) -> Iterator[Row]:

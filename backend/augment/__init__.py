@@ -1,5 +1,6 @@
 """The augmentations, in the order in which they are asked for new rows."""
 
+from backend.augment.words import Words
 from backend.methods import Augmentation
 
-AUGMENTATIONS: dict[str, Augmentation] = {}
+AUGMENTATIONS: dict[str, Augmentation] = {"words": Words()}

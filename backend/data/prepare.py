@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from tokenizers import Encoding
 
 from backend.data.collecting import CHUNK, SPLITS, Collected, collect, no_progress_bars, unpacked
+from backend.data.growing import Grown, files_of, grow
 from backend.data.opening import stamp
 from backend.data.parts import Part, divide, warnings
 from backend.data.prepared import (
@@ -36,7 +38,9 @@ from backend.tokenizer import Texts, Tokenizer
 
 __all__ = ["Prepared", "Preview", "Split", "load_prepared", "prepare", "preview"]
 
-FORMAT = 2  # of the folder; rows that were prepared in another format are prepared again
+FORMAT = 3  # of the folder; rows that were prepared in another format are prepared again
+
+Cells: TypeAlias = Mapping[str, list[Any]]  # a chunk of rows as it is stored
 
 
 def _silent(_message: str) -> None:
@@ -80,14 +84,15 @@ def _reusable(job: JobSpec, folder: Path) -> Prepared | None:
 
 
 def _fingerprint(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
-    parts = job.model_dump(mode="json", include={"task", "data", "seed", "model", "revision"})
+    decisive = {"task", "data", "augment", "seed", "model", "revision"}
+    parts = job.model_dump(mode="json", include=decisive, exclude_none=True)
     return hashlib.sha256(json.dumps([FORMAT, parts, sources], sort_keys=True).encode()).hexdigest()
 
 
 def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[[str], None]) -> Prepared:
     task = TASKS[job.task.name]
     names = [name for name in (job.data.train, job.data.validation, job.data.test) if name]
-    sources = {name: stamp(name) or "" for name in names}  # taken before reading: a change meanwhile counts
+    sources = {name: stamp(name) or "" for name in [*names, *files_of(job)]}  # before reading: a change then counts
     report(f"reading {', '.join(names)}")
     collected = collect(job.data, task, job.task, folder)
     parts = divide(collected, job.data, task, job.seed)
@@ -97,7 +102,9 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
     for doubt in doubts:
         report(f"warning: {doubt}")
     encoder = _Encoder(task, collected, tokenizer)
-    written = {name: encoder.write(part, folder / name, packing=name == "train") for name, part in parts.items()}
+    grown = grow(job, parts["train"], encoder.context, folder / "grown.arrow", report)
+    counts["train"] += len(grown.data) if grown else 0
+    written = {name: encoder.write(_chunks(part, name, grown), folder / name, name) for name, part in parts.items()}
     cut = {name: one.cut for name, one in written.items()}
     if any(cut.values()):
         report(f"cut {sum(cut.values()):,} texts, which were too long (task.max_length)")
@@ -111,7 +118,8 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
         form=collected.splits["train"].form,
         counts=counts,
         examples=examples,
-        label_counts={name: part.label_counts for name, part in parts.items()},
+        added=grown.counts if grown else {},
+        label_counts=_label_counts(parts, grown),
         cut=cut,
         warnings=doubts,
         fingerprint=_fingerprint(job, sources),
@@ -133,9 +141,9 @@ class _Encoder:
     def __init__(self, task: Task, collected: Collected, tokenizer: Tokenizer) -> None:
         self._task = task
         self._tokenizer = _Counting(tokenizer)
-        self._context = Context(collected.options, collected.labels, collected.columns, self._tokenizer)
+        self.context = Context(collected.options, collected.labels, collected.columns, self._tokenizer)
 
-    def write(self, part: Part, folder: Path, *, packing: bool) -> _Written:
+    def write(self, chunks: Iterable[Cells], folder: Path, split: str) -> _Written:
         """Write a split; training examples are packed as the task likes."""
         from datasets import Features as Schema
         from datasets import Value
@@ -143,15 +151,16 @@ class _Encoder:
 
         folder.mkdir()
         self._tokenizer.cut = 0
-        count = 0
+        count, start = 0, 0
         schema = Schema({column.name: Value("string") for column in self._task.columns})
         with ExitStack() as stack:
             rows_file = stack.enter_context(ArrowWriter(path=str(folder / ROWS), features=schema))
             windows_file: Any = None
-            for start in range(0, len(part.indices), CHUNK):
-                cells = part.rows.data[part.indices[start : start + CHUNK]]
+            for cells in chunks:
                 rows_file.write_batch({name: cells[name] for name in schema})
-                windows = self._windows(unpacked(cells, self._task), start, packing=packing)
+                rows = unpacked(cells, self._task)
+                windows = self._windows(rows, start, packing=split == "train")
+                start += len(rows)
                 if not windows:
                     continue
                 if windows_file is None:
@@ -166,10 +175,10 @@ class _Encoder:
         return _Written(count, self._tokenizer.cut)
 
     def _windows(self, rows: Sequence[Row], start: int, *, packing: bool) -> list[dict[str, Any]]:
-        encoded = self._task.encode(rows, self._context)
+        encoded = self._task.encode(rows, self.context)
         numbered = [(number, window) for number, windows in enumerate(encoded, start) for window in windows]
         if packing:
-            examples = self._task.pack([window for _, window in numbered], self._context)
+            examples = self._task.pack([window for _, window in numbered], self.context)
             numbered = [(-1, example) for example in examples]
         return [{**window, **self._measures(window), OF_ROW: number} for number, window in numbered]
 
@@ -182,6 +191,21 @@ class _Encoder:
         numbers = {name: Value("float32" if name in self._task.reals else "int32") for name in window}
         lists = {name: List(kind) for name, kind in numbers.items() if isinstance(window[name], list)}
         return Features({**numbers, **lists})
+
+
+def _chunks(part: Part, split: str, grown: Grown | None) -> Iterator[Cells]:
+    """Yield the rows of a split as they are stored, the new ones last."""
+    for start in range(0, len(part.indices), CHUNK):
+        yield part.rows.data[part.indices[start : start + CHUNK]]
+    if grown and split == "train":
+        yield from grown.data.iter(CHUNK)
+
+
+def _label_counts(parts: Mapping[str, Part], grown: Grown | None) -> dict[str, dict[str, int]]:
+    counts = {name: part.label_counts for name, part in parts.items()}
+    if grown:
+        counts["train"] = dict(Counter(counts["train"]) + grown.label_counts)
+    return counts
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

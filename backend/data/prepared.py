@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from backend.data.collecting import unpacked
 from backend.errors import UserError
@@ -32,6 +32,7 @@ class Prepared(Options):
     form: str  # what the training file was taken for
     counts: dict[str, int]  # split -> rows
     examples: dict[str, int]  # split -> windows, or what they were packed to
+    added: dict[str, int] = Field(default_factory=dict)  # augmentation -> new training rows, counted above too
     label_counts: dict[str, dict[str, int]]  # split -> class -> rows
     cut: dict[str, int]  # split -> texts that were longer than the model reads
     warnings: tuple[str, ...]

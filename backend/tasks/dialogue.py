@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from backend.text.edits import Change
+
 EXAMPLES = 5
 
 
@@ -90,6 +92,12 @@ class Dialogue(Task):
     def question(self, row: Row) -> Row:
         """Return the conversation without its last answer."""
         return {MESSAGES.name: row[MESSAGES.name][:-1]}
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a conversation in which the user says the same a little differently."""
+        before = row[MESSAGES.name]
+        after = [{**one, "content": change(one["content"], ()).text} if one["role"] == USER else one for one in before]
+        return {**row, MESSAGES.name: after} if after != before else None
 
     def encode(self, rows: Sequence[Row], context: Context) -> list[list[Features]]:
         """Encode conversations that end with an answer to learn from, and those that end with a question to answer."""

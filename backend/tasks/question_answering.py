@@ -31,6 +31,8 @@ from backend.text.whole import softmax
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from backend.text.edits import Change
+
 QUESTION = Column(name="question", description="The question.")
 CONTEXT = Column(name="context", description="The text that holds the answer, or does not.")
 ANSWERS = Column(
@@ -138,6 +140,19 @@ class QuestionAnswering(Task):
         from backend.metrics.answers import answer_report
 
         return answer_report([one["answer"] for one in predictions], [row["answers"]["text"] for row in rows])
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a row with the question changed, and the context outside of its answers, which move along."""
+        answers = row["answers"]
+        spans = [
+            (start, start + len(text)) for text, start in zip(answers["text"], answers["answer_start"], strict=True)
+        ]
+        question, context = change(row["question"], ()).text, change(row["context"], spans)
+        if (question, context.text) == (row["question"], row["context"]):
+            return None
+        starts = [context.place(*span)[0] for span in spans]
+        answers = {"text": answers["text"], "answer_start": starts}
+        return {**row, "question": question, "context": context.text, "answers": answers}
 
     def strata(self, row: Row) -> str:
         """Return whether there is an answer: a split keeps the share of both."""

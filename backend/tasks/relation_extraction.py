@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,14 +28,19 @@ from backend.interfaces import (
 from backend.text.relations import (
     EXAMPLE,
     SPAN_EXAMPLE,
+    Entity,
     Punctuated,
     as_json,
     from_spans,
+    mark,
     parse,
     punctuated,
     usual_no_relation,
 )
 from backend.text.whole import class_names, softmax, unknown_class
+
+if TYPE_CHECKING:
+    from backend.text.edits import Change
 
 TEXT = Column(name="text", description=f"The text with its two entities marked: {EXAMPLE}.")
 RELATION = Column(name="relation", description="How the head (e1) is related to the tail (e2).", role="target")
@@ -156,6 +161,16 @@ class RelationExtraction(Task):
         for metric in (Precision(), Recall(), F1()):
             metrics |= metric.compute(predictions=answers, references=truth, labels=relations)
         return Report(metrics=metrics, tables=whole.tables)
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a row with words changed outside of its two entities, which stay marked."""
+        marked = parse(row["text"])
+        done = change(marked.text, [(entity.start, entity.end) for entity in marked[1:]])
+        if done.text == marked.text:
+            return None
+        places = [done.place(entity.start, entity.end) for entity in marked[1:]]
+        head, tail = (Entity(*place, entity.type) for place, entity in zip(places, marked[1:], strict=True))
+        return {**row, "text": mark(done.text, head, tail)}
 
     def strata(self, row: Row) -> str:
         """Return the relation: a split keeps the share of every one."""

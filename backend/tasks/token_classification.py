@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,11 +13,24 @@ from pydantic import Field
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Column, Context, Features, Layout, Outputs, Part, Prediction, Report, Row, Task
 from backend.text.alignment import Places, divide
-from backend.text.entities import NAMELESS, cut, entities_of, from_entities, from_tokens, tag, tokens_of, untagged
+from backend.text.entities import (
+    NAMELESS,
+    Entity,
+    cut,
+    entities_of,
+    from_entities,
+    from_tokens,
+    tag,
+    tokens_of,
+    untagged,
+)
 from backend.text.tag_decoding import tell
 from backend.text.tags import OUTSIDE, breaks, detect
 from backend.text.whole import class_names, unknown_class
 from backend.text.words import UNSPACED
+
+if TYPE_CHECKING:
+    from backend.text.edits import Change
 
 NUMBERS, PIECES = "word_numbers", "word_pieces"
 TEXT = Column(name="text", description="The text.")
@@ -171,7 +184,6 @@ class TokenClassification(Task):
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return precision, recall and F1 of whole entities, all and by type, and the figures of single tags."""
         from backend.metrics.spans import span_report
-        from backend.text.entities import Entity
 
         predicted, truth = [], []
         for prediction, row in zip(predictions, rows, strict=True):
@@ -181,6 +193,16 @@ class TokenClassification(Task):
             predicted.append(tag(pieces, answers))
             truth.append(tag(pieces, right))
         return span_report(predicted, truth, context.labels)
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a row with words changed outside of its entities, which move along, as those words do that it had."""
+        entities = entities_of(row) or []
+        done = change(row["text"], [(entity.start, entity.end) for entity in entities])
+        if done.text == row["text"]:
+            return None
+        tokens = [list(place) for place in done.tokens(row["tokens"])] if row.get("tokens") else None
+        moved = [Entity(*done.place(entity.start, entity.end), entity.label)._asdict() for entity in entities]
+        return {**row, "text": done.text, "tokens": tokens, "tags": None, "entities": moved}
 
     def strata(self, row: Row) -> str:
         """Return the type that a row has least of, so that a split keeps the share of rare types too."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from backend.interfaces import Column, Context, Layout, Prediction, Report, Row, Unreadable
 from backend.text.cjk import language as written
 from backend.text.seq2seq import Seq2Seq, examples, perplexity
+
+if TYPE_CHECKING:
+    from backend.text.edits import Change
 
 EXAMPLE = '{"en": "Hello", "zh": "你好"}'
 TEXTS = Column(name="translation", kind="json", optional=True, description=f"A text in each language: {EXAMPLE}.")
@@ -75,6 +78,15 @@ class Translation(Seq2Seq):
             if not str(texts.get(language) or "").strip():
                 found = ", ".join(key for key, text in texts.items() if text) or "nothing"
                 yield "translation", f'has no text for "{language}" but for {found}; add it, or set task.{side}'
+
+    def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
+        """Return a row with another source, in the column of its language too."""
+        source, _ = self.pair(row, options)
+        new = change(source, ()).text
+        if new == source:
+            return None
+        texts = row.get("translation")
+        return {**row, "source": new, "translation": texts and {**texts, options.source_language: new}}
 
     def score(self, predictions: Sequence[Prediction], rows: Sequence[Row], context: Context) -> Report:
         """Return BLEU and chrF, the length of the answers against that of the references, and the perplexity."""
