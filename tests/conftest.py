@@ -105,8 +105,10 @@ def write_tiny_model(folder: Path, task_name: str, rows: Any) -> Path:
     fast.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = list(names.values())
+    texts = list(texts_of(rows))
     fast.train_from_iterator(
-        texts_of(rows), trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
+        [*texts, *(f" {text}" for text in texts)],  # labels are words of a prompt too, after a space
+        trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet),
     )
     fast.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

@@ -43,6 +43,7 @@ MAY_BE_HEAVY = {
     "backend.loop",
     "backend.heads.encoder_decoder",
     "backend.heads.marker_classifier",
+    "backend.heads.verbalizer_classifier",
     "backend.metrics.answers",
     "backend.metrics.classification",
     "backend.metrics.labels",

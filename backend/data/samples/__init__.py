@@ -47,6 +47,14 @@ SAMPLES: dict[str, Sample] = {
         epochs=6,
         learning_rate=0.0002,
     ),
+    "movie-reviews-prompt": Sample(
+        file="movie_reviews.csv",
+        task="prompt-classification",
+        language="en",
+        description="The same sentences of film reviews, for a masked language model: a few dozen rows may be enough.",
+        epochs=2,
+        learning_rate=0.0001,
+    ),
     "paper-sentences": Sample(
         file="paper_sentences.csv",
         task="multi-label-classification",
