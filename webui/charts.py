@@ -43,3 +43,29 @@ def learning_curves(records: Sequence[Mapping[str, Any]], metric: str) -> Any:
     figure.update_xaxes(gridcolor=LINES, zeroline=False, rangemode="tozero")
     figure.update_yaxes(gridcolor=LINES, zeroline=False)
     return figure
+
+
+def importance(shares: Mapping[str, float]) -> Any:
+    """Return how much of the differences between the trials of a search each setting explains."""
+    from plotly import graph_objects
+
+    ordered = sorted(shares.items(), key=lambda item: item[1])
+    bars = graph_objects.Bar(
+        x=[share for _, share in ordered],
+        y=[name for name, _ in ordered],
+        orientation="h",
+        marker={"color": VALIDATION},
+        text=[f"{share:.0%}" for _, share in ordered],
+    )
+    figure = graph_objects.Figure(bars)
+    figure.update_layout(
+        title={"text": "What explains the differences", "font": {"size": 14}},
+        height=110 + 34 * len(ordered),
+        margin={"l": 12, "r": 12, "t": 44, "b": 32},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": QUIET, "size": 12, "family": "system-ui, sans-serif"},
+    )
+    figure.update_xaxes(gridcolor=LINES, zeroline=False, rangemode="tozero", tickformat=".0%")
+    figure.update_yaxes(automargin=True)
+    return figure

@@ -84,6 +84,29 @@ def _train_help(context: typer.Context) -> None:
     typer.echo()
 
 
+@app.command(
+    context_settings=PASSED_ON,
+    add_help_option=False,
+    epilog=_examples(
+        "tunewright search --sample ner --search.schedule.learning_rate 1e-5..1e-3:log --trials 12",
+        "tunewright search --name layers --job job.json --search.tuning.layers 1,2,4 --parallel 2",
+        "tunewright search --name layers",
+        "tunewright search --name layers --show",
+        "tunewright search --help",
+    ),
+)
+def search(context: typer.Context) -> None:
+    """Try settings in runs of their own, and find the best; a search that was ended goes on by its name."""
+    from webui.search_command import search_command, show_help
+
+    if {"--help", "-h"} & set(context.args):
+        typer.echo(context.get_help() + "\n")
+        show_help()
+        return
+    with _user_errors():
+        search_command(context.args)
+
+
 @app.command(epilog=_examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
 def samples() -> None:
     """List the built-in samples: real, small, licensed data for every task."""

@@ -9,7 +9,7 @@ import gradio as gr
 from backend import launch
 from backend.errors import UserError
 from backend.rundir import RunDir
-from webui import charts, render, run_view
+from webui import charts, render, run_view, search_view
 from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
 from webui.summary import Summary, summaries
 
@@ -36,6 +36,7 @@ def build(shared: Shared) -> None:
             report = gr.HTML(elem_id="report", js_on_load=None)
             with gr.Accordion("Log", open=True):
                 log = gr.HTML(elem_id="log", js_on_load=None, autoscroll=True, max_height=260)
+    search_view.build(shared)
 
     refresh: dict[str, Any] = {
         "fn": tab.refresh,
