@@ -61,6 +61,27 @@ FIRST_TASK: AnyTask = next(iter(TASKS.values())).Options.model_validate({})
 FIRST_TUNING: AnyTuning = next(iter(TUNINGS.values())).Options.model_validate({})
 
 
+Handling = Literal["keep", "report", "remove"]
+
+
+class Clean(Options):
+    """What becomes of doubtful rows: nothing, a report with examples, or they leave the training rows."""
+
+    empty: Literal["refuse", "remove"] = Field(
+        "refuse", description="Rows without a text: an error, or left out of all splits."
+    )
+    duplicates: Handling = Field("report", description="Training rows that stand there before, but for case and space.")
+    conflicts: Handling = Field("report", description="Training rows that have one text and different targets.")
+    leaks: Handling = Field("report", description="Training rows whose text is to be validated or tested with too.")
+    writing: Handling = Field(
+        "report", description="Training rows in other letters than nine tenths of the rows (Latin, Cyrillic, ...)."
+    )
+    near_duplicates: Handling = Field("keep", description="Training rows almost like one before them; takes time.")
+    similarity: float = Field(
+        0.8, ge=0.5, le=1, description="Near duplicates have this share of their runs of 5 characters in common."
+    )
+
+
 class Data(Options):
     """Where the examples are, and how they are split."""
 
@@ -77,6 +98,7 @@ class Data(Options):
     test_fraction: float = Field(0.1, ge=0, lt=1, description="Share of rows for the test, if not given; 0: no test.")
     max_rows: int = Field(0, ge=0, description="Use that many training rows at most, drawn at random; 0: all.")
     encoding: str = Field("utf-8", description="Character encoding of text files.")
+    clean: Clean = Field(default_factory=Clean, description="What becomes of doubtful rows.")
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Data:
@@ -128,6 +150,9 @@ class JobSpec(Options):
     augment: SomeAugmentations = Field(default_factory=SomeAugmentations, description="What the training rows become.")
     model: str = Field(description="A model folder, a model of the Hugging Face hub, or package:NAME/FOLDER.")
     revision: str = Field("main", description="Branch, tag or commit of a hub model.")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="Layers of the model to keep, from 0; empty: all."
+    )
     data: Data = Field(description="Where the examples are, and how they are split.")
     schedule: Schedule = Field(default_factory=Schedule, description="How long and how fast the model learns.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -102,6 +102,7 @@ def report(run: RunDir) -> str:
             parts.append(f"<h3>Result on the {split} rows</h3>")
             parts.append(_metrics(found["metrics"]))
             parts += [render.report_table(table) for table in found.get("tables", ())]
+    parts += [render.report_table(table) for table in content.get("data", {}).get("tables", ())]
     return "".join(parts)
 
 

@@ -69,10 +69,12 @@ class Reading:
     `flag` is what the user types to map columns; `learning` tells whether the targets are read too.
     """
 
+    left_out = 0  # rows that were passed over
+
     def __init__(
         self, task: Task, mapping: Mapping[str, str], flag: str = COLUMNS_FLAG, *, learning: bool = True
     ) -> None:
-        self._task = task
+        self.task = task
         self._mapping = mapping
         self._flag = flag
         self._learning = learning
@@ -99,7 +101,7 @@ class Reading:
 
     def layout(self, there: Sequence[str]) -> Layout | None:
         """Return the layout that a file with these columns has."""
-        return next((layout for layout in self._task.layouts if not self._missing(layout, there)), None)
+        return next((layout for layout in self.task.layouts if not self._missing(layout, there)), None)
 
     def _missing(self, layout: Layout, there: Sequence[str]) -> list[str]:
         needed = (column.name for column in self._columns(layout) if not column.optional)
@@ -131,7 +133,7 @@ class Reading:
     def _no_layout(self, source: Source) -> Fault:
         """Return the fault of a source that lacks columns, with what to type."""
         there = list(source.columns)
-        layouts = sorted(self._task.layouts, key=lambda layout: len(self._missing(layout, there)))
+        layouts = sorted(self.task.layouts, key=lambda layout: len(self._missing(layout, there)))
         missing = self._missing(layouts[0], there)
         mapping, flag = self._mapping, self._flag
         wrong = [f'"{mapping[name]}" (as {flag} says)' if name in mapping else f'"{name}"' for name in missing]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from backend.data.checking import Faults, Reading, check_mapping
 from backend.data.opening import local_path, open_file, open_source
-from backend.data.reading import Source
+from backend.data.reading import Record, Source
 from backend.errors import DataError, Fault, UserError
 from backend.interfaces import Row, Task
 
@@ -87,6 +87,28 @@ class Collected:
     labels: tuple[str, ...]
     columns: tuple[str, ...]  # those of the task that the training rows have
     splits: dict[str, Rows]
+    doubts: tuple[str, ...] = ()  # what is worth a warning
+
+
+class _Filled(Reading):
+    """Reads rows without those that have no text, and counts these."""
+
+    def rows(self, source: Source, faults: Faults) -> Iterator[Record]:
+        """Yield the rows that have a text; note a source in which none has one."""
+        before, found = len(faults), False
+        for record in super().rows(source, faults):
+            if _has_text(record.values, self.task):
+                found = True
+                yield record
+            else:
+                self.left_out += 1
+        if not found and len(faults) == before:
+            faults.add(Fault(source.name, "has no row with a text; name a file with examples"))
+
+
+def _has_text(row: Row, task: Task) -> bool:
+    needed = (c for c in task.columns if c.role == "input" and c.kind == "text" and not c.optional)
+    return all(str(row.get(column.name) or "").strip() for column in needed)
 
 
 def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
@@ -97,7 +119,7 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
     check_mapping(task, data.columns)
     sources = {split: open_source(data, split, task.files) for split in SPLITS if getattr(data, split)}
     faults = Faults()
-    reading = Reading(task, data.columns)
+    reading = (_Filled if data.clean.empty == "remove" else Reading)(task, data.columns)
     found = {
         split: _store(source, task, reading, folder / f"{split}.arrow", faults) for split, source in sources.items()
     }
@@ -114,7 +136,9 @@ def collect(data: Data, task: Task, options: Any, folder: Path) -> Collected:
         _check(part, _Checks(task, options, labels, columns, data.columns), faults)
     if faults:
         raise DataError(faults.sorted(), _advice(task, data.columns, found, faults))
-    return Collected(options, labels, columns, found)
+    out = f"{reading.left_out:,} rows without a text were left out (data.clean.empty)"
+    doubts = (out,) if reading.left_out else ()
+    return Collected(options, labels, columns, found, doubts)
 
 
 def read_inputs(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from backend.augment import AUGMENTATIONS
-from backend.data.collecting import CHUNK, packed, unpacked
-from backend.data.parts import Part
+from backend.data.collecting import CHUNK, packed
+from backend.data.parts import Part, Picked
 from backend.interfaces import Context, Row, Task
 from backend.methods import Material
 from backend.sources import model_source
@@ -29,32 +29,6 @@ class Grown(NamedTuple):
     data: Dataset
     counts: dict[str, int]  # key of the augmentation -> rows
     label_counts: Counter[str]  # group of task.strata -> rows
-
-
-class Picked(Sequence[Row]):
-    """The rows of a part, read a chunk at a time."""
-
-    def __init__(self, part: Part, task: Task) -> None:
-        self._part = part
-        self._task = task
-
-    def __len__(self) -> int:
-        return len(self._part.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, int):
-            return self[index : index + 1 or None][0]
-        return unpacked(self._part.rows.data[self._part.indices[index]], self._task)
-
-    def __iter__(self) -> Iterator[Row]:
-        for start in range(0, len(self), CHUNK):
-            yield from self[start : start + CHUNK]
 
 
 def files_of(job: JobSpec) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from backend.data.collecting import SPLITS, Collected, Rows
+from backend.data.collecting import CHUNK, SPLITS, Collected, Rows, unpacked
 from backend.data.splitting import sample, split
 from backend.errors import UserError
-from backend.interfaces import Task
+from backend.interfaces import Row, Task
 
 if TYPE_CHECKING:
     from backend.spec import Data
@@ -26,6 +26,32 @@ class Part:
     rows: Rows
     indices: Array  # ascending
     label_counts: dict[str, int]  # group of task.strata -> rows
+
+
+class Picked(Sequence[Row]):
+    """The rows of a part, read a chunk at a time."""
+
+    def __init__(self, part: Part, task: Task) -> None:
+        self._part = part
+        self._task = task
+
+    def __len__(self) -> int:
+        return len(self._part.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, int):
+            return self[index : index + 1 or None][0]
+        return unpacked(self._part.rows.data[self._part.indices[index]], self._task)
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), CHUNK):
+            yield from self[start : start + CHUNK]
 
 
 def divide(collected: Collected, data: Data, task: Task, seed: int) -> dict[str, Part]:

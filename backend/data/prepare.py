@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from tokenizers import Encoding
 
+from backend.data.cleaning import clean
 from backend.data.collecting import CHUNK, SPLITS, Collected, collect, no_progress_bars, unpacked
 from backend.data.growing import Grown, files_of, grow
 from backend.data.opening import stamp
@@ -95,9 +96,9 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
     sources = {name: stamp(name) or "" for name in [*names, *files_of(job)]}  # before reading: a change then counts
     report(f"reading {', '.join(names)}")
     collected = collect(job.data, task, job.task, folder)
-    parts = divide(collected, job.data, task, job.seed)
+    parts, doubts, tables = clean(divide(collected, job.data, task, job.seed), job.data.clean, task)
     counts = {name: len(part.indices) for name, part in parts.items()}
-    doubts = warnings(parts, collected.labels)
+    doubts = (*collected.doubts, *doubts, *warnings(parts, collected.labels))
     report(f"{collected.splits['train'].form}; {_sizes(counts)}{_classes(collected.labels)}")
     for doubt in doubts:
         report(f"warning: {doubt}")
@@ -122,6 +123,7 @@ def _prepare(job: JobSpec, tokenizer: Tokenizer, folder: Path, report: Callable[
         label_counts=_label_counts(parts, grown),
         cut=cut,
         warnings=doubts,
+        tables=tables,
         fingerprint=_fingerprint(job, sources),
         job_fingerprint=_fingerprint(job),
         sources=sources,

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from backend.data.collecting import unpacked
 from backend.errors import UserError
-from backend.interfaces import Array, Context, Features, Options, Row, Task
+from backend.interfaces import Array, Context, Features, Options, Row, Table, Task
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 
@@ -36,6 +36,7 @@ class Prepared(Options):
     label_counts: dict[str, dict[str, int]]  # split -> class -> rows
     cut: dict[str, int]  # split -> texts that were longer than the model reads
     warnings: tuple[str, ...]
+    tables: tuple[Table, ...] = ()  # of doubtful rows
     fingerprint: str  # of all that decides the rows
     job_fingerprint: str  # the same without the state of the files
     sources: dict[str, str]  # what the job names -> the state of the file when it was read
@@ -59,7 +60,8 @@ def load_prepared(folder: Path) -> Prepared:
 class Split:
     """The rows of one split and their windows; memory-mapped, so that every process may open it."""
 
-    def __init__(self, rows: Dataset, windows: Dataset, task: Task) -> None:
+    def __init__(self, rows: Dataset, windows: Dataset, task: Task, fingerprint: str) -> None:
+        self.fingerprint = fingerprint  # of all that decides them
         self._rows = rows
         self._task = task
         self._windows = windows.remove_columns([LENGTH, TARGET_COUNT, OF_ROW])
@@ -76,7 +78,7 @@ class Split:
         if name not in prepared.counts:
             raise UserError(f"{folder}: has no {name} rows; it has those of {', '.join(prepared.counts)}")
         rows, windows = (Dataset.from_file(str(folder / name / file)) for file in (ROWS, WINDOWS))
-        return cls(rows, windows, TASKS[prepared.task["name"]])
+        return cls(rows, windows, TASKS[prepared.task["name"]], prepared.fingerprint)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.data.cleaning import clean
 from backend.data.collecting import collect, no_progress_bars
 from backend.data.parts import divide, warnings
 from backend.interfaces import Options, Task
@@ -33,7 +34,7 @@ def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
     with tempfile.TemporaryDirectory(prefix="tunewright-") as folder, no_progress_bars():
         collected = collect(data, task, options, Path(folder))
         train = collected.splits["train"]
-        parts = divide(collected, data, task, seed=0)
+        parts, doubts, _ = clean(divide(collected, data, task, seed=0), data.clean, task)
         counts = Counter(name for row in train for name in task.tally(row))
         return Preview(
             rows=tuple({name: row[name] for name in collected.columns} for row in train[:limit]),
@@ -43,7 +44,7 @@ def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
             label_counts=dict(sorted(counts.items(), key=lambda item: _order(item[0], collected.labels))),
             size=len(train),
             splits={name: len(part.indices) for name, part in parts.items()},
-            warnings=warnings(parts, collected.labels),
+            warnings=(*collected.doubts, *doubts, *warnings(parts, collected.labels)),
         )
 
 

@@ -86,6 +86,12 @@ def test_a_report_without_a_test_shows_the_validation_alone(run: RunDir) -> None
     assert "test rows" not in run_view.report(run)
 
 
+def test_the_report_shows_the_doubtful_rows_of_the_data(run: RunDir) -> None:
+    table = {"title": "Doubtful rows", "columns": ["what", "rows"], "rows": [["duplicates", 3]]}
+    run.write_report({"validation": {"metrics": {"accuracy": 0.5}}, "test": None, "data": {"tables": [table]}})
+    assert "Doubtful rows" in run_view.report(run)
+
+
 def test_the_curves_hold_the_losses_and_the_metric(run: RunDir) -> None:
     figure = charts.learning_curves(run.metrics(), "f1_macro")
     assert {trace.name: list(trace.y) for trace in figure.data} == {

@@ -7,19 +7,20 @@ import pytest
 from backend.data.collecting import read_inputs
 from backend.data.prepare import preview
 from backend.errors import DataError, UserError
-from backend.spec import Data
+from backend.spec import Clean, Data
 from backend.tasks import TASKS
 
 Write = Callable[[str, str | bytes], str]
 
 TASK = TASKS["text-classification"]
 OPTIONS = TASK.Options.model_validate({})
+AS_IT_IS = Clean(duplicates="keep", leaks="keep")
 
 
 def test_a_preview_shows_what_would_be_learnt(write: Write, good_csv: str) -> None:
     name = write("r.csv", good_csv.replace("text,label", "review,label"))
 
-    found = preview(Data(train=name, columns={"text": "review"}), TASK, OPTIONS, limit=2)
+    found = preview(Data(train=name, columns={"text": "review"}, clean=AS_IT_IS), TASK, OPTIONS, limit=2)
 
     assert found.rows == (
         {"text": "a good film", "label": "positive"},
