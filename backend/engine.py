@@ -154,6 +154,8 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(
             model=model, optimizer=own, model_parameters=groups, config=config, dist_init_required=False
         )
+        if own is None:
+            self._engine.basic_optimizer.register_step_post_hook(count_moves_alone)
         self.group = group
         self.device = self._engine.device
         self.model = self._engine.module
@@ -245,7 +247,20 @@ def parameter_groups(model: nn.Module, moved: Moved) -> list[dict[str, Any]]:
 
 def adamw(model: nn.Module, moved: Moved) -> torch.optim.AdamW:
     """Return torch's fused AdamW: as fast as DeepSpeed's, and it needs no compiler."""
-    return torch.optim.AdamW(parameter_groups(model, moved), lr=moved.schedule.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, moved), lr=moved.schedule.learning_rate, fused=True)
+    optimizer.register_step_post_hook(count_moves_alone)
+    return optimizer
+
+
+def count_moves_alone(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Take back the step of weights whose rate is 0: Adam corrects its averages by the steps that filled them.
+
+    Weights that join later would else begin with steps that are several times too long.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group["lr"] == 0 else ():
+            state = optimizer.state[weight]
+            state["step"] = torch.zeros_like(state["step"]) if isinstance(state["step"], Tensor) else 0
 
 
 def set_learning_rate(optimizer: Any, learning_rate: Rate) -> None:

@@ -40,6 +40,7 @@ HEAVY = {"torch", "transformers", "deepspeed", "evaluate", "datasets", "sklearn"
 MAY_BE_HEAVY = {
     "backend.engine",
     "backend.evaluating",
+    "backend.frozen_cache",
     "backend.loop",
     "backend.heads.encoder_decoder",
     "backend.heads.marker_classifier",
@@ -65,7 +66,7 @@ BASIC = ("backend.errors", "backend.interfaces", "backend.tokenizer")
 METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
-    "backend.tuning": (METHODS, ()),
+    "backend.tuning": ((*METHODS, "backend.depth"), ("backend.frozen_cache",)),
     "backend.objectives": (METHODS, ()),
     "backend.augment": ((*METHODS, "backend.text"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
