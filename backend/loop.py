@@ -188,6 +188,7 @@ class Loop:
             folder=folder,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
+            label_smoothing=self.schedule.label_smoothing,
             seed=self.seed,
         )
 

@@ -143,6 +143,9 @@ class Examples(Protocol):
     def features(self, indices: Sequence[int]) -> list[Features]:
         """Return some of them."""
 
+    def values(self, key: str) -> Iterator[Array]:
+        """Yield all numbers of a key of the features, in their order and many at a time."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -159,6 +162,7 @@ class Training:
     folder: Path  # for what is computed once; all ranks see it
     total_steps: int
     steps_per_epoch: int
+    label_smoothing: float  # of the task's loss
     seed: int
 
 

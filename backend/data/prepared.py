@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,11 @@ class Split:
             return []
         columns = _picked(self._windows, indices)
         return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+    def values(self, key: str) -> Iterator[Array]:
+        """Yield all numbers of a key of the windows, in their order and many at a time."""
+        for chunk in self._windows.data.column(key).chunks:
+            yield np.asarray(chunk.flatten().to_numpy(zero_copy_only=False))
 
 
 def _picked(data: Dataset, indices: Sequence[int]) -> dict[str, list[Any]]:

@@ -57,13 +57,18 @@ class MarkerClassifier(PreTrainedModel):  # type: ignore[no-untyped-call] # tran
         attention_mask: Tensor,
         markers: Tensor,
         token_type_ids: Tensor | None = None,
+        output_hidden_states: bool = False,  # noqa: FBT001, FBT002 - as transformers has it
     ) -> SequenceClassifierOutput:
         """Return the logits of every class for each row."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        more: dict[str, Any] = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        more |= {"output_hidden_states": True} if output_hidden_states else {}
+        found = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **more)
+        states = found.last_hidden_state
         pooled = torch.cat([_states_at(states, markers == place) for place in (HEAD, TAIL)], dim=-1)
         hidden = torch.tanh(self.dense(self.dropout(pooled)))
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(hidden)))
+        return SequenceClassifierOutput(
+            logits=self.classifier(self.dropout(hidden)), hidden_states=found.get("hidden_states")
+        )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

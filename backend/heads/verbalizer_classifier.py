@@ -68,9 +68,12 @@ def _classifying(model: PreTrainedModel) -> PreTrainedModel:
 
     @wraps(kind.forward)
     def forward(self: Any, **inputs: Any) -> SequenceClassifierOutput:
-        logits = kind.forward(self, **inputs).logits[:, 0]
-        words = self.config.verbalizer_token_ids
-        return SequenceClassifierOutput(logits=torch.stack([logits[:, ids].mean(dim=-1) for ids in words], dim=-1))
+        found = kind.forward(self, **inputs)
+        logits, words = found.logits[:, 0], self.config.verbalizer_token_ids
+        return SequenceClassifierOutput(
+            logits=torch.stack([logits[:, ids].mean(dim=-1) for ids in words], dim=-1),
+            hidden_states=found.hidden_states,
+        )
 
     model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
     body: Any = model.base_model

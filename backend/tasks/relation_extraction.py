@@ -54,6 +54,7 @@ class RelationExtraction(Task):
     title = "Relation extraction"
     auto_model = "AutoModel"
     columns: ClassVar[tuple[Column, ...]] = (TEXT, RELATION)
+    one_class = True
     metric = "f1_micro"
     view = "relation"
 

@@ -21,6 +21,7 @@ class OneLabelTask(TextTask):
         TEXT_PAIR,
         Column(name="label", role="target", description="The class of the text or the pair: a word or a number."),
     )
+    one_class = True
     metric = "f1_macro"
 
     class Options(TextTask.Options):
