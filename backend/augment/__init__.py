@@ -1,6 +1,7 @@
 """The augmentations, in the order in which they are asked for new rows."""
 
+from backend.augment.mentions import Mentions
 from backend.augment.words import Words
 from backend.methods import Augmentation
 
-AUGMENTATIONS: dict[str, Augmentation] = {"words": Words()}
+AUGMENTATIONS: dict[str, Augmentation] = {"words": Words(), "mentions": Mentions()}

@@ -26,7 +26,7 @@ def grown(
     rows: list[Row], settings: dict[str, Any], task_name: str = "text-classification", seed: int = 0
 ) -> list[Row]:
     task = TASKS[task_name]
-    context = Context(task.Options(), ("a", "b"), (), None)  # type: ignore[arg-type]
+    context = Context(task.Options.model_validate({}), ("a", "b"), (), None)  # type: ignore[arg-type]
     material = Material(task, context, np.random.default_rng(seed), "", "main")
     return list(Words().grow(rows, Words.Options(**settings), material))
 
