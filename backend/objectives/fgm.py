@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from backend.losses import ascent, no_nudge, nudged, per_row
+from backend.interfaces import Task
+from backend.losses import no_nudge, nudged, other_attacks, uphill
 from backend.methods import Batch, Found, Loss, Objective, Training
+
+if TYPE_CHECKING:
+    from backend.spec import JobSpec
 
 
 class FGM(Objective):
@@ -23,13 +28,20 @@ class FGM(Objective):
         epsilon: float = Field(1.0, gt=0, description="Length of the move, over all tokens of a row.")
         weight: float = Field(1.0, gt=0, description="Of the loss there, beside the loss as it is.")
 
+    def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
+        """Yield that embeddings can be moved by one objective alone."""
+        yield from other_attacks(job, "fgm")
+
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
-        """Return the loss plus that at r = epsilon g / |g| (equation 5), as a mean, so that its size stays the same."""
+        """Return the loss plus that at r = epsilon g / |g| (equation 5), as a mean, so that its size stays the same.
+
+        g is the gradient of the task's own loss for a row, label smoothing included; padding is not moved.
+        """
 
         def attacked(batch: Batch) -> Found:
-            gradient = ascent(batch, training, no_nudge(batch, training))
+            worst_nudge = options.epsilon * uphill(batch, training, no_nudge(batch, training))
             found = loss(batch)
-            with nudged(training.model, options.epsilon * gradient / per_row(gradient)):
+            with nudged(batch, training, worst_nudge):
                 worst = loss(batch)
             return Found((found.loss + options.weight * worst.loss) / (1 + options.weight), found.outputs)
 
