@@ -157,6 +157,27 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
             answer_texts(source, texts or [])
 
 
+@app.command(
+    epilog=_examples(
+        "tunewright prune runs/ID --heads 0.4 --neurons 0.4 --recover 2",
+        "tunewright prune runs/ID --layers 2",
+        "tunewright train --model runs/ID/pruned --data.train reviews.csv",
+    )
+)
+def prune(
+    run: Annotated[Path, typer.Argument(help="A finished run of an encoder.")],
+    heads: Annotated[float, typer.Option(help="Share of the attention heads to remove.")] = 0.0,
+    neurons: Annotated[float, typer.Option(help="Share of the feed-forward neurons to remove.")] = 0.0,
+    layers: Annotated[int, typer.Option(help="Whole layers to remove.")] = 0,
+    recover: Annotated[float, typer.Option(help="Train what is left for so many epochs, in a new run.")] = 0.0,
+) -> None:
+    """Remove the heads, neurons and layers that matter least; what is left is a model in the run's folder."""
+    from webui.prune_command import prune_command
+
+    with _user_errors():
+        prune_command(_existing(run, WORKSPACE), heads, neurons, layers, recover)
+
+
 @app.command(epilog=_examples("tunewright export runs/ID", "tunewright export runs/ID --precision fp32"))
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
