@@ -24,6 +24,7 @@ from transformers import (
 from backend.errors import UserError
 from backend.files import write_json
 from backend.interfaces import Task
+from backend.pruning.classes import register
 from backend.sources import model_source
 from backend.spec import JobSpec
 from backend.tokenizer import SPECIAL, Tokenizer
@@ -39,6 +40,7 @@ def load_tokenizer(job: JobSpec) -> PreTrainedTokenizerFast:
     """Load the tokenizer of the job's model. Raises UserError if it is not there or has no fast form."""
     _quiet()
     source = model_source(job.model)
+    register(source)
     try:
         loaded = AutoTokenizer.from_pretrained(source, revision=job.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -82,6 +84,7 @@ def tokenizer_settings(tokenizer: PreTrainedTokenizerFast, source: str | Path, r
 def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedModel:
     """Load the pretrained weights with a head for the labels, in fp32; a new head is drawn from the job's seed."""
     torch.manual_seed(job.seed)
+    register(model_source(job.model))
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     try:
         model: PreTrainedModel = task.model_class().from_pretrained(
@@ -128,6 +131,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
 def load_saved(folder: Path, task: Task) -> PreTrainedModel:
     """Load a model that `save_model` wrote, ready to answer."""
     _quiet()
+    register(folder)
     model: PreTrainedModel = task.model_class().from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.requires_grad_(False)
     model.train(False)
