@@ -27,24 +27,22 @@ class VerbalizerClassifier:
 
     @staticmethod
     def from_pretrained(source: Any, **settings: Any) -> PreTrainedModel:
-        """Load a pretrained masked language model, or one that was trained here."""
-        model, missing = load(source, **settings)
-        if missing:
+        """Load a pretrained masked language model, or one that was trained here.
+
+        `untrained` of the model are the weights that were not saved with it.
+        """
+        where = {"revision": settings["revision"]} if "revision" in settings else {}
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
+        if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or config.is_encoder_decoder:
+            raise UserError(
+                f'model "{source}" is a {config.model_type}, which does not tell masked words; take an encoder '
+                "(BERT, RoBERTa, XLM-R, DeBERTa, ModernBERT, ...)"
+            )
+        model, found = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, **settings)
+        model.untrained = tuple(sorted(found["missing_keys"]))
+        if model.untrained:
             _warn_once(str(source))
-        return model
-
-
-def load(source: Any, **settings: Any) -> tuple[PreTrainedModel, list[str]]:
-    """Load a masked language model that answers with labels, and the names of its weights that were not saved."""
-    where = {"revision": settings["revision"]} if "revision" in settings else {}
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or config.is_encoder_decoder:
-        raise UserError(
-            f'model "{source}" is a {config.model_type}, which does not tell masked words; take an encoder '
-            "(BERT, RoBERTa, XLM-R, DeBERTa, ModernBERT, ...)"
-        )
-    model, found = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, **settings)
-    return _classifying(model), sorted(found["missing_keys"])
+        return _classifying(model)
 
 
 def verbalize(model: PreTrainedModel, words: Sequence[Sequence[int]], mask: int) -> None:
