@@ -78,7 +78,18 @@ def _anchored(job: JobSpec) -> JobSpec:
     places = {name: absolute(getattr(job.data, name)) for name in ("train", "validation", "test")}
     data = job.data.model_copy(update=places)
     deepspeed = job.deepspeed if job.deepspeed in names() else absolute(job.deepspeed)
-    return job.model_copy(update={"data": data, "model": absolute(job.model), "deepspeed": deepspeed})
+    update: dict[str, Any] = {"data": data, "model": absolute(job.model), "deepspeed": deepspeed}
+    for key, method, options in job.methods():
+        group, _, field = key.partition(".")
+        anchored = options.model_copy(update={place: _absolute(getattr(options, place)) for place in method.places})
+        update[group] = (
+            update.get(group, getattr(job, group)).model_copy(update={field: anchored}) if field else anchored
+        )
+    return job.model_copy(update=update)
+
+
+def _absolute(names: Any) -> Any:
+    return absolute(names) if isinstance(names, str) else tuple(absolute(name) for name in names)
 
 
 def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Method(ABC):
     title: ClassVar[str]
     about: ClassVar[str]  # what it is for, in a sentence or two
     paper: ClassVar[str] = ""  # where it comes from
+    places: ClassVar[tuple[str, ...]] = ()  # settings that name files or folders, each one or several
 
     class Options(interfaces.Options):
         """The settings of a method."""
@@ -139,9 +140,17 @@ class Examples(Protocol):
 
     def __len__(self) -> int:
         """Return how many there are."""
+    fingerprint: str  # of all that decides them
 
     def features(self, indices: Sequence[int]) -> list[Features]:
         """Return some of them."""
+
+    @property
+    def row_count(self) -> int:
+        """The number of rows that they were made of."""
+
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        """Return some of the rows."""
 
     def values(self, key: str) -> Iterator[Array]:
         """Yield all numbers of a key of the features, in their order and many at a time."""

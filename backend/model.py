@@ -25,6 +25,7 @@ from backend.errors import UserError
 from backend.files import write_json
 from backend.interfaces import Task
 from backend.pruning.classes import register
+from backend.shortening import keep_layers
 from backend.sources import model_source
 from backend.spec import JobSpec
 from backend.tokenizer import SPECIAL, Tokenizer
@@ -98,7 +99,7 @@ def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedMod
         )
     except (OSError, ValueError) as error:
         raise _not_loaded(job, error) from error
-    return model
+    return keep_layers(model, job.layers) if job.layers else model
 
 
 def with_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:

@@ -17,6 +17,8 @@ from backend.errors import UserError
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 FILES = ("tokenizer.json", "tokenizer_config.json")
 CHAT_TEMPLATE = "chat_template.jinja"
+# The parts of tokenizer.json that decide how a text is cut; the others say how long it may be, and how it is put back.
+CUTTING = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
 SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 FREQUENT = "中国我们一个没有北京です"  # words that a tokenizer of Chinese and Japanese has as tokens
@@ -74,6 +76,11 @@ class Tokenizer:
         if token is None:
             raise KeyError(number)
         return str(token)
+
+    def makes_the_tokens_of(self, other: Tokenizer) -> bool:
+        """Tell whether another tokenizer cuts texts to the same tokens with the same numbers."""
+        one, another = (json.loads(tokenizer._fast.to_str()) for tokenizer in (self, other))  # noqa: SLF001 - a tokenizer too
+        return all(one.get(part) == another.get(part) for part in CUTTING)
 
     @property
     def size(self) -> int:

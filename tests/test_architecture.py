@@ -58,6 +58,7 @@ MAY_BE_HEAVY = {
     "backend.pruning.scores",
     "backend.rng",
     "backend.session",
+    "backend.shortening",
     "backend.stepping",
     "export.caches",
     "export.decoders",
@@ -71,8 +72,8 @@ METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
     "backend.tuning": ((*METHODS, "backend.depth"), ("backend.frozen_cache",)),
-    "backend.objectives": (METHODS, ()),
-    "backend.augment": ((*METHODS, "backend.text"), ()),
+    "backend.objectives": ((*METHODS, "backend.earlier", "backend.matching", "backend.teachers"), ()),
+    "backend.augment": ((*METHODS, "backend.earlier", "backend.text"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
 }
 TABLES: Mapping[str, Mapping[str, Any]] = {

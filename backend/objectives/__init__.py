@@ -2,6 +2,7 @@
 
 from backend.methods import Objective
 from backend.objectives.contrastive import Contrastive
+from backend.objectives.distillation import Distillation
 from backend.objectives.fgm import FGM
 from backend.objectives.focal import Focal
 from backend.objectives.freelb import FreeLB
@@ -12,6 +13,7 @@ from backend.objectives.r_drop import RDrop
 OBJECTIVES: dict[str, Objective] = {
     "focal": Focal(),
     "mixup": Mixup(),
+    "distillation": Distillation(),
     "contrastive": Contrastive(),
     "r-drop": RDrop(),
     "fgm": FGM(),
