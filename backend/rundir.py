@@ -93,6 +93,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.data = self.path / "data"  # train, validation, test: raw columns and encoded ones
         self.model = self.path / "model"
+        self.adapter = self.path / "adapter"  # the weights that were added, by themselves
         self.pruned = self.path / "pruned"  # the model without what matters least
         self.tensorboard = self.path / "tensorboard"
         self.export = self.path / "export"

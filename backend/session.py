@@ -21,14 +21,14 @@ from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
 from backend.errors import UserError
 from backend.files import write_json
 from backend.loop import BoundTuning, Loop, Recorder
-from backend.model import as_encoder, load_model, load_tokenizer, save_model, with_weights
+from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
 from backend.precision import choose
+from backend.proof import prove, save_adapter
 from backend.rank import Connection
 from backend.recorder import RunRecorder, Silent
 from backend.rng import seed_rank
 from backend.rundir import Owner, RunDir, Status
-from backend.schedule import total_steps
 from backend.sources import model_source
 from backend.spec import JobSpec, chosen
 from backend.tasks import TASKS
@@ -127,18 +127,10 @@ def _encoder(job: JobSpec) -> Tokenizer:
     return as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
 
 
-def _tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
-    task = TASKS[job.task.name]
-    model = load_model(job, task, prepared.labels)
-    task.prepare(model, prepared.context(_encoder(job)))
-    steps = total_steps(job.schedule, prepared.examples["train"])
-    return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
-
-
 def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
-    model = _tuned_model(job, setup.prepared)
+    model = tuned_model(job, setup.prepared)
     seed_rank(job.seed, connection.group.rank)
     moved = Moved(job.schedule, tuning.groups(model, job.tuning))
     engine: Engine = (
@@ -175,8 +167,7 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     weights = loop.engine.weights()
     if loop.engine.group.rank != 0:
         return
-    model = with_weights(_tuned_model(job, setup.prepared), weights)
-    save_model(TUNINGS[job.tuning.name].merge(model, job.tuning), load_tokenizer(job), run.model)
+    _save(run, job, with_weights(tuned_model(job, setup.prepared), weights))
     run.write_report(
         {
             "best_step": loop.progress.best_step,
@@ -191,6 +182,16 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     )
     show_report("Test" if test else "Validation", test or validation)
     log.info("finished: the model is in %s", run.model)
+
+
+def _save(run: RunDir, job: JobSpec, model: PreTrainedModel) -> None:
+    """Write the model; and what was added to it by itself, which must make the same model of the pretrained one."""
+    tuning = TUNINGS[job.tuning.name]
+    if tuning.adds:
+        save_adapter(model, job, run.adapter)
+        prove(run, job, model)
+        log.info("a fresh process makes the same model of %s and the weights in %s", job.model, run.adapter)
+    save_model(tuning.merge(model, job.tuning), load_tokenizer(job), run.model, None if tuning.folds else job.tuning)
 
 
 def _write_failure(run: RunDir, error: BaseException) -> None:

@@ -3,5 +3,6 @@
 from backend.methods import Tuning
 from backend.tuning.freeze import Freeze
 from backend.tuning.full import Full
+from backend.tuning.lora import LoRA
 
-TUNINGS: dict[str, Tuning] = {"full": Full(), "freeze": Freeze()}
+TUNINGS: dict[str, Tuning] = {"full": Full(), "freeze": Freeze(), "lora": LoRA()}

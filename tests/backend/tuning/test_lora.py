@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from backend.data.prepared import load_prepared
+from backend.engine import Moved, PlainEngine, trainable
+from backend.errors import UserError
+from backend.model import tuned_model
+from backend.proof import WEIGHTS, load_adapter, prove
+from backend.rundir import RunDir
+from backend.spec import Schedule
+from backend.tuning import TUNINGS
+
+# Of the tiny model: 2 layers, 32 wide, 64 between, and a head for 2 labels.
+WIDTH, BETWEEN, LAYERS, HEAD = 32, 64, 2, 32 * 2 + 2
+IDS = torch.tensor([[2, 5, 7, 9, 3], [2, 4, 3, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+LORA = TUNINGS["lora"]
+
+
+def options(**settings: Any) -> Any:
+    return LORA.Options.model_validate({"name": "lora", **settings})
+
+
+def tuned(folder: Path, **settings: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return LORA.apply(AutoModelForSequenceClassification.from_pretrained(folder), options(**settings), 10)
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(input_ids=IDS, attention_mask=MASK).logits
+    return found
+
+
+def moved(model: PreTrainedModel) -> PreTrainedModel:
+    engine = PlainEngine(model, Moved(Schedule()), "fp32", torch.device("cpu"))
+    for _ in range(3):
+        outputs = engine.forward({"input_ids": IDS, "attention_mask": MASK})
+        engine.backward(torch.nn.functional.cross_entropy(outputs["logits"], torch.tensor([0, 1])))
+        engine.step(lambda _: 1e-1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, LAYERS * 2 * 8 * 2 * WIDTH),
+        ({"rank": 3}, LAYERS * 2 * 3 * 2 * WIDTH),
+        ({"dora": True}, LAYERS * 2 * (8 * 2 * WIDTH + WIDTH)),
+        ({"modules": ["key", "intermediate.dense"]}, LAYERS * 8 * (2 * WIDTH + WIDTH + BETWEEN)),
+        # The pooler is as wide as the model, and was pretrained with it.
+        ({"targets": "all-linear"}, LAYERS * 8 * (4 * 2 * WIDTH + 2 * (WIDTH + BETWEEN)) + 8 * 2 * WIDTH),
+    ],
+)
+def test_the_two_matrices_and_the_head_are_trained(tiny_model: Path, settings: dict[str, Any], count: int) -> None:
+    model = tuned(tiny_model, **settings)
+    assert sum(weight.numel() for weight in trainable(model)) == count + HEAD
+
+
+@pytest.mark.parametrize("settings", [{}, {"dora": True}, {"rslora": True, "targets": "all-linear"}])
+def test_what_was_added_folds_into_the_weights(tiny_model: Path, settings: dict[str, Any]) -> None:
+    model = moved(tuned(tiny_model, **settings))
+    expected = logits(model)
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_model)
+    assert (logits(plain) - expected).abs().max() > 1e-2
+    folded = LORA.merge(model, options(**settings))
+    assert folded.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(logits(folded), expected, rtol=0, atol=1e-5)
+
+
+def test_a_name_that_no_layer_has_is_an_error_with_those_there_are(tiny_model: Path) -> None:
+    with pytest.raises(UserError, match=r'is called "q_proj"; there are dense, key, query, value'):
+        tuned(tiny_model, modules=["q_proj"])
+
+
+@pytest.fixture(scope="module")
+def run(new_tiny_run: Callable[..., RunDir], train_here: Callable[..., None]) -> RunDir:
+    made = new_tiny_run(**{"tuning.name": "lora", "schedule.epochs": 2, "schedule.learning_rate": 1e-2})
+    train_here(made)
+    return made
+
+
+# What peft reads of a model bears a new name in transformers.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_peft_makes_the_same_model_of_what_was_saved_by_itself(run: RunDir) -> None:
+    plain = AutoModelForSequenceClassification.from_pretrained(run.job.model, num_labels=2)
+    whole = AutoModelForSequenceClassification.from_pretrained(run.model)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(plain, run.adapter)), logits(whole), rtol=0, atol=1e-5)
+
+
+def test_weights_that_were_not_trained_are_found_out(run: RunDir) -> None:
+    model = load_adapter(tuned_model(run.job, load_prepared(run.data)), run.adapter)
+    prove(run, run.job, model)
+    with torch.no_grad():
+        for weight in model.get_submodule("classifier").parameters():
+            weight.neg_()
+    with pytest.raises(UserError, match=r"is not the model that was trained: accuracy is [01.]+ instead of [01.]+;"):
+        prove(run, run.job, model)
+
+
+def test_weights_of_another_model_are_refused(run: RunDir, tiny_model: Path) -> None:
+    with pytest.raises(UserError, match=rf"{WEIGHTS}: does not fit the model: .*lora_A"):
+        load_adapter(tuned(tiny_model, modules=["key"]), run.adapter)
