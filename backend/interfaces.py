@@ -34,6 +34,8 @@ Part = Any  # what one window says: small, and made of plain Python values, for 
 Prediction = dict[str, Any]  # one answer, as JSON
 
 IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
+# What the outputs are the logits of: of one class, of each label by itself, of a token of the text; or numbers.
+Link = Literal["classes", "labels", "places", "numbers"]
 GENERATED = "generated"  # the output that holds the tokens of a generation, without what they go on from
 
 
@@ -143,6 +145,7 @@ class Task(ABC):
     chooses: ClassVar[bool] = True  # whether its targets are classes, so that it has `decisions`
     one_class: ClassVar[bool] = False  # whether each example is of one class, so that it has one decision
     rewritable: ClassVar[bool] = True  # whether a text may be changed a little, and the targets stay right
+    link: ClassVar[Link] = "classes"
     metric: ClassVar[str]  # the metric that picks the best checkpoint
     lower_is_better: ClassVar[bool] = False
     max_drop: ClassVar[float] = 0.01  # how much worse an exported model may be: see `drop`

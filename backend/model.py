@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -23,6 +22,7 @@ from transformers import (
 
 from backend.errors import UserError
 from backend.files import write_json
+from backend.heads.ensemble import Ensemble, inputs_of, is_ensemble
 from backend.interfaces import Task
 from backend.pruning.classes import register
 from backend.shortening import keep_layers
@@ -133,6 +133,9 @@ def load_saved(folder: Path, task: Task) -> PreTrainedModel:
     """Load a model that `save_model` wrote, ready to answer."""
     _quiet()
     register(folder)
+    if is_ensemble(folder):
+        ensemble: Any = Ensemble.load(folder, lambda member: load_saved(member, task))
+        return cast("PreTrainedModel", ensemble)
     model: PreTrainedModel = task.model_class().from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.requires_grad_(False)
     model.train(False)
@@ -141,10 +144,8 @@ def load_saved(folder: Path, task: Task) -> PreTrainedModel:
 
 def input_names(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
     """Return which of these inputs the model's forward takes."""
-    taken = inspect.signature(model.forward).parameters
-    # Some models take token types but know of one type only: for them the default is the only right input.
-    one_type = getattr(model.config, "type_vocab_size", 2) < 2
-    return tuple(name for name in names if name in taken and not (name == "token_type_ids" and one_type))
+    taken = inputs_of(model)
+    return tuple(name for name in names if name in taken)
 
 
 def saved_labels(config: Any) -> tuple[str, ...]:

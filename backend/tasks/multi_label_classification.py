@@ -35,6 +35,7 @@ class MultiLabelClassification(TextTask):
             description="The list of labels that apply; in a CSV file also with | or ; between them. [] for none.",
         ),
     )
+    link = "labels"
     metric = "f1_micro"
 
     class Options(TextTask.Options):

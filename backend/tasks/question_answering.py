@@ -64,6 +64,7 @@ class QuestionAnswering(Task):
     # The last one says with a 1 for each piece whether an answer may begin or end there.
     targets = ("start_positions", "end_positions", "candidates")
     extras = ("starts", "ends")  # characters of the context; a piece that is not of the context ends at 0
+    link = "places"
     metric = "f1"
     view = "answer"
 

@@ -31,6 +31,7 @@ class TextScoring(TextTask):
     )
     reals = ("labels",)
     chooses = False
+    link = "numbers"
     metric = "pearson"
 
     class Options(TextTask.Options):
