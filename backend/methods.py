@@ -52,6 +52,9 @@ class Method(ABC):
 class Tuning(Method):
     """Which weights move; a job has exactly one."""
 
+    adds: ClassVar[bool] = False  # whether it adds weights: they are saved by themselves too
+    folds: ClassVar[bool] = True  # whether `merge` leaves a plain model; if not, a saved one is applied to when loaded
+
     class Options(Method.Options):
         """The settings of a way to tune; `name` is its key in TUNINGS."""
 
@@ -137,13 +140,10 @@ class Examples(Protocol):
 
     lengths: Array
     target_counts: Array
+    fingerprint: str  # of all that decides them
 
     def __len__(self) -> int:
         """Return how many there are."""
-    fingerprint: str  # of all that decides them
-
-    def features(self, indices: Sequence[int]) -> list[Features]:
-        """Return some of them."""
 
     @property
     def row_count(self) -> int:
@@ -151,6 +151,9 @@ class Examples(Protocol):
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
         """Return some of the rows."""
+
+    def features(self, indices: Sequence[int]) -> list[Features]:
+        """Return some of them."""
 
     def values(self, key: str) -> Iterator[Array]:
         """Yield all numbers of a key of the features, in their order and many at a time."""

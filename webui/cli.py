@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from backend.errors import EXIT_CODE, UserError
+from webui.commands import PASSED_ON, WORKSPACE, Workspace, examples, user_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,32 +15,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From a pretrained transformer and your own data to a proven model.",
 )
-PASSED_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-
-
-def _examples(*lines: str) -> str:
-    """Return examples for the end of a help text, each on a line of its own."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-Workspace = Annotated[Path, typer.Option(help="Folder of the runs.")]
-WORKSPACE = Path("runs")
-
-
-@contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turn what the user can put right into one message and exit code 2; bugs keep their traceback."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_CODE) from error
 
 
 @app.command(
     context_settings=PASSED_ON,
     add_help_option=False,
-    epilog=_examples(
+    epilog=examples(
         "tunewright train --sample ner",
         "tunewright train --model FOLDER --data.train reviews.csv",
         "tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2",
@@ -64,7 +42,7 @@ def train(
 
     if {"--help", "-h"} & set(context.args):
         _train_help(context)
-    with _user_errors():
+    with user_errors():
         asked = parse(context.args, prog="tunewright train")
         before = RunDir.open(asked.run) if asked.run else None
         # A checkpoint is shared out over ranks, so a run goes on with as many as it had.
@@ -87,7 +65,7 @@ def _train_help(context: typer.Context) -> None:
 @app.command(
     context_settings=PASSED_ON,
     add_help_option=False,
-    epilog=_examples(
+    epilog=examples(
         "tunewright search --sample ner --search.schedule.learning_rate 1e-5..1e-3:log --trials 12",
         "tunewright search --name layers --job job.json --search.tuning.layers 1,2,4 --parallel 2",
         "tunewright search --name layers",
@@ -103,11 +81,11 @@ def search(context: typer.Context) -> None:
         typer.echo(context.get_help() + "\n")
         show_help()
         return
-    with _user_errors():
+    with user_errors():
         search_command(context.args)
 
 
-@app.command(epilog=_examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
+@app.command(epilog=examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
 def samples() -> None:
     """List the built-in samples: real, small, licensed data for every task."""
     from webui.samples_command import list_samples
@@ -115,7 +93,7 @@ def samples() -> None:
     list_samples()
 
 
-@app.command(epilog=_examples("tunewright runs", "tunewright runs 20260131-101500-reviews-1a2b"))
+@app.command(epilog=examples("tunewright runs", "tunewright runs 20260131-101500-reviews-1a2b"))
 def runs(
     run_id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this run; without it, list all runs.")] = "",
     workspace: Workspace = WORKSPACE,
@@ -123,7 +101,7 @@ def runs(
     """List the runs, or show one of them."""
     from webui.runs_command import list_runs, show_run
 
-    with _user_errors():
+    with user_errors():
         if run_id:
             show_run(_existing(Path(run_id), workspace))
         else:
@@ -131,7 +109,7 @@ def runs(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'tunewright predict runs/ID "A film to remember."',
         "tunewright predict runs/ID/export/int8 --file new.csv --out answers.csv",
         "tunewright predict runs/ID --file new.csv --out answers.csv --column text=review",
@@ -149,7 +127,7 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
     """Answer texts, or the rows of a file."""
     from webui.predict_command import answer_file, answer_texts
 
-    with _user_errors():
+    with user_errors():
         source = _existing(model, workspace)
         if file is not None:
             answer_file(source, file, out, column or [])
@@ -158,7 +136,28 @@ def predict(  # noqa: PLR0913, PLR0917 - a command line has as many flags as it 
 
 
 @app.command(
-    epilog=_examples(
+    "zero-shot",
+    context_settings=PASSED_ON,
+    add_help_option=False,
+    epilog=examples(
+        'tunewright zero-shot --model FOLDER --labels sport,art,politics "The match ended in a draw."',
+        "tunewright zero-shot --model FOLDER --by prompt --labels good,bad --data reviews.csv --out answers.csv",
+        "tunewright zero-shot --model FOLDER --by likelihood --calibrate --labels sport,art --data n.csv --out a.csv",
+        "tunewright zero-shot --help",
+    ),
+)
+def zero_shot(context: typer.Context) -> None:
+    """Tell labels of your own with a model that was never trained for them."""
+    from webui.zero_shot_command import zero_shot_command
+
+    if {"--help", "-h"} & set(context.args):
+        typer.echo(context.get_help() + "\n")
+    with user_errors():
+        zero_shot_command(context.args)
+
+
+@app.command(
+    epilog=examples(
         "tunewright prune runs/ID --heads 0.4 --neurons 0.4 --recover 2",
         "tunewright prune runs/ID --layers 2",
         "tunewright train --model runs/ID/pruned --data.train reviews.csv",
@@ -174,11 +173,11 @@ def prune(
     """Remove the heads, neurons and layers that matter least; what is left is a model in the run's folder."""
     from webui.prune_command import prune_command
 
-    with _user_errors():
+    with user_errors():
         prune_command(_existing(run, WORKSPACE), heads, neurons, layers, recover)
 
 
-@app.command(epilog=_examples("tunewright export runs/ID", "tunewright export runs/ID --precision fp32"))
+@app.command(epilog=examples("tunewright export runs/ID", "tunewright export runs/ID --precision fp32"))
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
     precision: Annotated[str, typer.Option(help="Of the weights: fp32, int8, or int4 (models that write).")] = "int8",
@@ -191,12 +190,12 @@ def export(
     """Export a finished run to a proven ONNX bundle."""
     from export.cli import export_command
 
-    with _user_errors():
+    with user_errors():
         export_command(_existing(run, workspace), precision, max_drop)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "tunewright serve runs/ID/export/int8", "tunewright serve runs/ID/export/int8 --host 0.0.0.0 --port 80"
     )
 )
@@ -208,11 +207,11 @@ def serve(
     """Serve a bundle over HTTP."""
     from export.cli import serve_command
 
-    with _user_errors():
+    with user_errors():
         serve_command(bundle, host, port)
 
 
-@app.command(epilog=_examples("tunewright ui", "tunewright ui --port 8080 --workspace /data/runs --upload-limit 5gb"))
+@app.command(epilog=examples("tunewright ui", "tunewright ui --port 8080 --workspace /data/runs --upload-limit 5gb"))
 def ui(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
@@ -222,16 +221,16 @@ def ui(
     """Open the web app."""
     from webui.app import main as serve_page
 
-    with _user_errors():
+    with user_errors():
         serve_page(host, port, workspace, upload_limit)
 
 
-@app.command(epilog=_examples("tunewright demo"))
+@app.command(epilog=examples("tunewright demo"))
 def demo(workspace: Workspace = WORKSPACE) -> None:
     """Train, export, prove and answer on a built-in sample, in a few minutes."""
     from export.demo import main as run_demo
 
-    with _user_errors():
+    with user_errors():
         run_demo(workspace)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backend.answering import Predictor
 from backend.errors import UserError
 from webui.predict_file import SUFFIXES, flat, predict_file, trained_columns
 from webui.predicting import command_row, predictor
@@ -22,7 +23,11 @@ def answer_texts(path: Path, texts: Sequence[str]) -> None:
     """Print the answers to texts. Raises UserError if there is nothing to answer."""
     if not texts:
         raise UserError('there is nothing to answer; give texts in quotes, or --file FILE (such as "A good film.")')
-    source = predictor(path)
+    show_answers(predictor(path), texts)
+
+
+def show_answers(source: Predictor, texts: Sequence[str]) -> None:
+    """Print what answers say to texts, one for each input of a row."""
     names = [column.name for column in source.inputs]
     if len(texts) % len(names):
         raise UserError(f"{len(texts)} texts were given, but a row has {len(names)}: {', '.join(names)}")
@@ -37,13 +42,24 @@ def answer_texts(path: Path, texts: Sequence[str]) -> None:
 
 def answer_file(path: Path, file: Path, out: Path | None, columns: Sequence[str]) -> None:
     """Write a file's rows with their answers. Raises UserError for what is wrong with the flags or the file."""
-    if out is None or out.suffix not in SUFFIXES:
-        raise UserError(f"--file needs --out with a name that ends in {' or '.join(SUFFIXES)}, such as answers.csv")
+    out = answers_file(out, "--file")
     named = dict(pair.partition("=")[::2] for pair in columns)
     for name, column in named.items():
         if not name or not column:
             raise UserError(f'--column "{name or column}": is not TASK_COLUMN=COLUMN, such as text=review')
     count = predict_file(predictor(path), file, out, named or trained_columns(path.resolve(), file))
+    tell(count, out)
+
+
+def answers_file(out: Path | None, flag: str) -> Path:
+    """Return where answers go. Raises UserError unless that is a file of a form in which they are written."""
+    if out is None or out.suffix not in SUFFIXES:
+        raise UserError(f"{flag} needs --out with a name that ends in {' or '.join(SUFFIXES)}, such as answers.csv")
+    return out
+
+
+def tell(count: int, out: Path) -> None:
+    """Say how many answers were written, and where they are."""
     Console().print(f"{count:,} rows were predicted: {out}", soft_wrap=True, highlight=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,16 @@ PREDICTION = "prediction"
 Answered = tuple[Mapping[str, Any], Row, Prediction]  # (what the file has, the row, its answer)
 
 
-def predict_file(source: Predictor, path: Path, destination: Path, columns: Mapping[str, str] | None = None) -> int:
+def predict_file(
+    source: Predictor,
+    path: Path,
+    destination: Path,
+    columns: Mapping[str, str] | None = None,
+    each: Callable[[Answered], None] | None = None,
+) -> int:
     """Write the rows of a file, with all their columns and the answers, as CSV or JSONL; return how many.
 
-    Raises DataError with all faults of the file.
+    `each` is told of every row. Raises DataError with all faults of the file.
     """
     if destination.suffix not in SUFFIXES:
         raise UserError(f"{destination}: answers are written as {' or '.join(SUFFIXES)}; name the file so")
@@ -37,7 +43,7 @@ def predict_file(source: Predictor, path: Path, destination: Path, columns: Mapp
     records = open_file(path, str(path), "utf-8", KEY, source.task.files).items
     values = [record.values for record in records if isinstance(record, Record)]
     with destination.open("w", encoding="utf-8", newline="") as file:
-        answered = _answered(source, rows, values)
+        answered = _told(_answered(source, rows, values), each)
         if destination.suffix == ".csv":
             writer = csv.writer(file)
             header: list[str] = []
@@ -95,6 +101,13 @@ def _answered(source: Predictor, rows: Sequence[Row], values: Sequence[Mapping[s
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         yield from zip(values[start : start + CHUNK], part, source.predict(part), strict=True)
+
+
+def _told(answers: Iterator[Answered], each: Callable[[Answered], None] | None) -> Iterator[Answered]:
+    for answered in answers:
+        if each:
+            each(answered)
+        yield answered
 
 
 def _cells(answered: Answered) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from backend.tokenizer import Tokenizer
 
 def wordpiece() -> Tokenizer:
     vocabulary = ["[PAD]", "[UNK]", "[MASK]", "great", "good", "bad", "terrib", "##le", "it", "was", "."]
-    fast = FastTokenizer(
-        models.WordPiece(vocab={word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]")
-    )
+    fast = FastTokenizer(models.WordPiece(vocab={word: number for number, word in enumerate(vocabulary)}))
     fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     fast.add_special_tokens(["[PAD]", "[UNK]", "[MASK]"])
     return Tokenizer(fast, {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"})

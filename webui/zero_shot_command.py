@@ -1,0 +1,93 @@
+"""`tunewright zero-shot`: labels of one's own without training, in a terminal or in a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, SettingsError
+from rich.console import Console
+
+from backend.answering import Predictor
+from backend.console import show_report
+from backend.errors import UserError
+from backend.interfaces import Prediction, Row
+from backend.spec import explain
+from backend.text.one_label import label_of
+from backend.text.zero_shot import ZeroShot
+from webui.predict_command import answers_file, show_answers, tell
+from webui.predict_file import Answered, predict_file
+
+PROG = "tunewright zero-shot"
+
+
+class _Own(BaseSettings):
+    """What is asked, and where the answers go."""
+
+    texts: CliPositionalArg[list[str]] = Field([], description="Texts to answer.")
+    data: Path | None = Field(None, description="A file with rows to answer; with a column label, they are scored too.")
+    out: Path | None = Field(None, description="Where the rows with their answers go: .csv or .jsonl.")
+    columns: dict[str, str] = Field({}, description="text or label = the column of the file, where the names differ.")
+
+
+def zero_shot_command(arguments: Sequence[str]) -> None:
+    """Answer texts or the rows of a file. Raises UserError for what is wrong with the flags or the file."""
+    given = _given(arguments)
+    own = _Own.model_construct(**{name: given.pop(name, field.default) for name, field in _Own.model_fields.items()})
+    try:
+        settings = ZeroShot.model_validate(given)
+    except ValidationError as error:
+        raise UserError("\n".join(f"--{line}" for line in explain(error, ZeroShot))) from error
+    if not own.data and not own.texts:
+        raise UserError('there is nothing to answer; give texts in quotes, or --data FILE (such as "A good film.")')
+    out = answers_file(Path(own.out) if own.out else None, "--data") if own.data else None
+    from backend.zero_shot import zero_shot
+
+    source = zero_shot(settings)
+    if out is None:
+        show_answers(source, own.texts)
+    else:
+        _answer_file(source, Path(str(own.data)), out, own.columns)
+
+
+def _answer_file(source: Predictor, file: Path, out: Path, columns: dict[str, str]) -> None:
+    """Write the answers, and print how good they are if the file has the labels."""
+    answers: list[Prediction] = []
+    truth: list[Row] = []
+
+    def note(answered: Answered) -> None:
+        values, _, answer = answered
+        label = label_of({"label": values.get(columns.get("label", "label"))})
+        if label in source.labels:
+            answers.append(answer)
+            truth.append({"label": label})
+
+    count = predict_file(source, file, out, columns, note)
+    tell(count, out)
+    if truth:
+        some = "" if len(truth) == count else f", {len(truth):,} of {count:,} rows: the others have none of the labels"
+        show_report(f"Zero-shot{some}", source.task.score(answers, truth, source.context))
+    elif "label" in columns:
+        Console().print(f'no row of the column "{columns["label"]}" has one of the labels, so there is no report')
+
+
+def _given(arguments: Sequence[str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in ZeroShot.model_fields.items()}
+    flags = create_model("Flags", __base__=_Own, __doc__="Tell labels of your own without training.", **fields)
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(
+            flags,
+            cli_parse_args=list(arguments),
+            cli_prog_name=PROG,
+            cli_exit_on_error=False,
+            cli_avoid_json=True,
+            cli_implicit_flags=True,
+            cli_hide_none_type=True,
+        )
+    except (SettingsError, argparse.ArgumentError) as error:
+        message = str(error).removeprefix("error parsing CLI: ")
+        raise UserError(f"{message}; `{PROG} --help` lists the flags") from error
+    return dict(source())
