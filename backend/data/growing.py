@@ -33,9 +33,9 @@ class Grown(NamedTuple):
 
 def files_of(job: JobSpec) -> list[str]:
     """Return the files that decide the new rows beside the data."""
-    return [
-        name for _, method, options in chosen("augment", AUGMENTATIONS, job.augment) for name in method.files(options)
-    ]
+    used = chosen("augment", AUGMENTATIONS, job.augment)
+    named = (getattr(options, place) for _, method, options in used for place in method.places)
+    return [name for names in named for name in ([names] if isinstance(names, str) else names) if name]
 
 
 def grow(job: JobSpec, part: Part, context: Context, path: Path, report: Callable[[str], None]) -> Grown | None:

@@ -95,6 +95,13 @@ def edited(text: str, edits: Iterable[Edit]) -> Edited:
     return Edited("".join([*pieces, text[at:]]), ordered)
 
 
+def in_case_of(old: str, new: str) -> str:
+    """Return a word with capital letters as another has them."""
+    if len(old) > 1 and old.isupper():
+        return new.upper()
+    return new[:1].upper() + new[1:] if old[:1].isupper() else new
+
+
 def rewritten(rows: Iterable[Row], copies: float, editor: Editor, material: Material) -> Iterator[Row]:
     """Yield new rows whose texts an editor has changed; a row that stays as it was gives none."""
     task, options = material.task, material.context.options
