@@ -108,6 +108,29 @@ def queries_and_values(model: PreTrainedModel) -> list[str]:
     return [*found["queries"], *found["values"]]
 
 
+def keys_and_values(model: PreTrainedModel) -> list[str]:
+    """Return the projections to keys and to values; where they are one layer with the queries, that layer."""
+    names = linear_layers(model)
+    fused = called(names, FUSED)
+    if fused:
+        return fused
+    found = places(model, {"keys": KEYS, "values": VALUES})
+    return [*found["keys"], *found["values"]]
+
+
+def attention_ends(model: PreTrainedModel) -> list[str]:
+    """Return the last linear layer of every attention."""
+    return places(model, {"the end of the attention": ATTENTION_ENDS})["the end of the attention"]
+
+
+def feed_forward_ends(model: PreTrainedModel) -> list[str]:
+    """Return the last linear layer of every feed-forward network."""
+    role = "the end of the feed-forward network"
+    ends = places(model, {role: FEED_FORWARD_ENDS})[role]
+    attention = set(called(ends, ATTENTION_ENDS))  # whose ends begin in the same way
+    return [name for name in ends if name not in attention]
+
+
 def named(model: PreTrainedModel, modules: Sequence[str]) -> list[str]:
     """Return the linear layers that are called like this. Raises UserError for a name that none has."""
     names = linear_layers(model)
@@ -128,7 +151,10 @@ def kinds(names: Iterable[str]) -> list[str]:
 def inject(model: PreTrainedModel, config: Any) -> PreTrainedModel:
     """Put peft's layers of a configuration into a model; they and the head are trained."""
     from peft import inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
 
+    # GPT-2's own linear layers keep their matrices turned; no model has both kinds inside.
+    config.fan_in_fan_out = any(isinstance(model.get_submodule(name), Conv1D) for name in config.target_modules)
     trained, before = head(model), {name for name, _ in model.named_parameters()}
     inject_adapter_in_model(config, model, NAME)
     added = {

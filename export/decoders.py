@@ -18,6 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from backend.errors import UserError
+from backend.model import ADDED, load_saved_as
 from export.caches import LENGTH, OTHER, WRITTEN, TensorLists, Tensors, describe, export, from_cache, to_cache
 from export.interfaces import MODEL, PAST, PRESENT, cache_names
 from export.to_onnx import quietly
@@ -42,7 +43,8 @@ class _Decoder(torch.nn.Module):
 def write(model_dir: Path, folder: Path) -> None:
     """Write model.onnx, through onnxruntime's own builder where it knows the architecture: its attention is faster."""
     config = AutoConfig.from_pretrained(model_dir)
-    known = (config.architectures or [""])[0] in built_architectures() and not _mistakable(config)
+    plain = not (model_dir / ADDED).is_file()  # the builder knows no weights beside those of the class
+    known = plain and (config.architectures or [""])[0] in built_architectures() and not _mistakable(config)
     if not (known and _build(model_dir, config, folder)):
         _export(model_dir, folder)
 
@@ -109,8 +111,7 @@ def _fix_width(path: Path, size: int) -> None:
 
 def _export(model_dir: Path, folder: Path) -> None:
     with quietly():
-        model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-        model.eval()
+        model: Any = load_saved_as(model_dir, AutoModelForCausalLM)
     ids = torch.tensor([[1, 2, 3, 1], [3, 2, 1, 3]])
     cache = DynamicCache()
     with torch.no_grad():

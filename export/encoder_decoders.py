@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from backend.model import load_saved_as
 from export.caches import LENGTH, SOURCE, WRITTEN, TensorLists, Tensors, describe, export, from_cache, to_cache
 from export.interfaces import CROSS, DECODER, ENCODER, PAST, PRESENT, cache_names
 from export.to_onnx import quietly
@@ -55,9 +56,8 @@ class _Writer(torch.nn.Module):
 def write(model_dir: Path, folder: Path) -> None:
     """Write encoder.onnx and decoder.onnx."""
     with quietly():
-        model: Any = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=torch.float32)
-        model.eval()
-    if hasattr(model.config, "relative_attention_num_buckets"):
+        model: Any = load_saved_as(model_dir, AutoModelForSeq2SeqLM)
+    if hasattr(model.config, "relative_attention_num_buckets") and model.config._attn_implementation == "sdpa":  # noqa: SLF001 - it has no other name
         model.set_attn_implementation("eager")  # the exporter cannot take apart attention that is given a float mask
     ids = torch.tensor([[1, 2, 3, 1, 2], [3, 2, 1, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
