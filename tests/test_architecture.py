@@ -63,6 +63,7 @@ MAY_BE_HEAVY = {
     "backend.session",
     "backend.shortening",
     "backend.stepping",
+    "backend.weightless",
     "backend.zero_shot",
     "export.caches",
     "export.decoders",

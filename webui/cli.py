@@ -85,6 +85,29 @@ def search(context: typer.Context) -> None:
         search_command(context.args)
 
 
+@app.command(
+    context_settings=PASSED_ON,
+    add_help_option=False,
+    epilog=examples(
+        "tunewright layers --sample ner --tuning.name freeze --tuning.layers 2",
+        "tunewright layers --job job.json --ranks 2",
+    ),
+)
+def layers(
+    context: typer.Context,
+    ranks: Annotated[int, typer.Option(help="Processes that share the training out.")] = 1,
+) -> None:
+    """Show which layers a job trains, and the memory that they take; the flags are those of train."""
+    from backend.arguments import parse
+
+    if {"--help", "-h"} & set(context.args):
+        _train_help(context)
+    with user_errors():
+        from webui.layers_command import show_layers
+
+        show_layers(parse(context.args, prog="tunewright layers").job, ranks)
+
+
 @app.command(epilog=examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
 def samples() -> None:
     """List the built-in samples: real, small, licensed data for every task."""

@@ -12,6 +12,7 @@ from backend import deepspeed_config, launch
 from backend.data.preview import preview
 from backend.data.samples import PREFIX, SAMPLES
 from backend.errors import UserError
+from backend.layers import layer_table
 from backend.rundir import RunDir
 from backend.sample_job import check_model, sample_model
 from backend.sources import SAMPLE_MODEL, model_source
@@ -21,6 +22,7 @@ from backend.tuning import TUNINGS
 from webui import render
 from webui.command_line import command_line
 from webui.form import Form
+from webui.layers_view import layers_html
 from webui.preview_view import preview_html
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared, keep_upload
 from webui.visitors import refuse_paths_of_the_machine
@@ -54,6 +56,8 @@ class Widgets(NamedTuple):
     start: gr.Button
     wrong: gr.HTML
     command: gr.Code
+    show: gr.Button
+    layers: gr.HTML
 
 
 def build(shared: Shared) -> None:
@@ -84,7 +88,9 @@ def build(shared: Shared) -> None:
             wrong = gr.HTML(elem_id="wrong", js_on_load=None)
             label = "The same on the command line"
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
-    widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, command)
+            show = gr.Button("Show what is trained", elem_id="show-layers")
+            layers = gr.HTML(elem_id="layers", js_on_load=None)
+    widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, command, show, layers)
     _connect(TrainTab(form, shared), form, shared, widgets)
 
 
@@ -102,6 +108,7 @@ def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
     check = {"fn": tab.check, "inputs": settings, "outputs": [on.command, on.wrong], **raw, **QUIET}
     gr.on([widget.change for widget in settings], trigger_mode="always_last", **check)  # type: ignore[attr-defined]
     gr.on(None, **check)
+    on.show.click(tab.layers, settings, on.layers, concurrency_limit=1, **raw, **EVENT)
     on.start.click(tab.start, settings, [shared.run, shared.tabs, on.wrong], concurrency_limit=1, **raw, **EVENT)
 
 
@@ -149,6 +156,17 @@ class TrainTab:
             return command_line(job, processes, self._shared.workspace), ""
         except UserError as error:
             return "", render.problem(str(error), "Some settings are not valid")
+
+    def layers(self, *answers: Any) -> str:
+        """Return the table of the layers, or why there is none."""
+        *settings, ranks = answers
+        try:
+            job, processes = self.job(*settings), _whole(ranks)
+            launch.check(job, processes)
+            check_model(job.model, job.task.name)
+            return layers_html(layer_table(job, processes))
+        except UserError as error:
+            return render.problem(str(error), "There is nothing to show yet")
 
     def start(self, *answers: Any) -> tuple[Any, Any, str]:
         """Start a detached run and show it."""

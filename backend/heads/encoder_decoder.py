@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -47,9 +48,28 @@ class EncoderDecoder:
             raise UserError(
                 f'model "{source}" is a {config.model_type}, which cannot read one text and write another: {FITTING}'
             )
-        if isinstance(model, EncoderDecoderModel) and getattr(model.encoder, "pooler", None) is not None:
-            model.encoder.pooler = None  # transformers makes one with every encoder, and nothing reads it
-        return model
+        return _without_pooler(model)
+
+    @staticmethod
+    def from_config(config: Any) -> PreTrainedModel:
+        """Make the model that a pretrained one of this configuration becomes, with random weights."""
+        if type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+            model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
+            return _without_pooler(model)
+        if not _can_be_both(config):
+            raise UserError(f"a {config.model_type} cannot read one text and write another: {FITTING}")
+        encoder = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        writer = copy.deepcopy(config)
+        writer.is_decoder = writer.add_cross_attention = True
+        decoder = AutoModelForCausalLM.from_config(writer)  # type: ignore[no-untyped-call]
+        return _without_pooler(EncoderDecoderModel(encoder=encoder, decoder=decoder))
+
+
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """Take away what transformers makes with every encoder, and nothing reads."""
+    if isinstance(model, EncoderDecoderModel) and getattr(model.encoder, "pooler", None) is not None:
+        model.encoder.pooler = None
+    return model
 
 
 def _can_be_both(config: PreTrainedConfig) -> bool:

@@ -44,6 +44,11 @@ class VerbalizerClassifier:
             _warn_once(str(source))
         return _classifying(model)
 
+    @staticmethod
+    def from_config(config: PreTrainedConfig) -> PreTrainedModel:
+        """Make a model of a configuration, with random weights."""
+        return _classifying(AutoModelForMaskedLM.from_config(config))  # type: ignore[no-untyped-call]
+
 
 def verbalize(model: PreTrainedModel, words: Sequence[Sequence[int]], mask: int) -> None:
     """Write into the model's configuration which tokens stand for each label, and which one is the mask."""

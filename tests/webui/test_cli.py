@@ -14,7 +14,20 @@ from backend.spec import parse_job
 from backend.tasks import TASKS
 from webui.cli import app
 
-COMMANDS = ("train", "search", "samples", "runs", "predict", "ensemble", "prune", "export", "serve", "ui", "demo")
+COMMANDS = (
+    "train",
+    "search",
+    "layers",
+    "samples",
+    "runs",
+    "predict",
+    "ensemble",
+    "prune",
+    "export",
+    "serve",
+    "ui",
+    "demo",
+)
 
 
 @pytest.fixture
