@@ -181,6 +181,27 @@ def zero_shot(context: typer.Context) -> None:
 
 @app.command(
     epilog=examples(
+        "tunewright ensemble runs/ID1 runs/ID2 runs/ID3",
+        "tunewright ensemble runs/ID1 runs/ID2 --weights 2,1 --name both",
+        "tunewright ensemble runs/ID1 runs/ID2 runs/ID3 --by vote",
+    )
+)
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs of one task with the same labels.")],
+    by: Annotated[str, typer.Option(help="mean: of their probabilities; vote: the class that most are for.")] = "mean",
+    weights: Annotated[str, typer.Option(help="What each run counts, as in 2,1,1; by default all the same.")] = "",
+    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    """Combine runs to one that asks them all: a run as any other, to predict with and to export."""
+    from webui.ensemble_command import ensemble_command
+
+    with user_errors():
+        ensemble_command([_existing(run, workspace) for run in runs], by, weights, name)
+
+
+@app.command(
+    epilog=examples(
         "tunewright prune runs/ID --heads 0.4 --neurons 0.4 --recover 2",
         "tunewright prune runs/ID --layers 2",
         "tunewright train --model runs/ID/pruned --data.train reviews.csv",
