@@ -21,12 +21,15 @@ COMMANDS = (
     "samples",
     "runs",
     "predict",
+    "zero-shot",
     "ensemble",
     "prune",
     "export",
     "serve",
     "ui",
     "demo",
+    "label",
+    "merge-labels",
 )
 
 
