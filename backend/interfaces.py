@@ -252,6 +252,13 @@ class Task(ABC):
         new = {name: change(row[name], ()).text for name in names if row.get(name)}
         return {**row, **new} if any(new[name] != row[name] for name in new) else None
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return targets that a row may have, right or not: so that a model is asked for what it would choose.
+
+        Empty if the task has no `decisions` that tell how sure a model is of a row.
+        """
+        return {}
+
     def target_count(self, features: Features) -> int:
         """Return how many targets of an example count in the loss."""
         return sum(1 for key in self.targets for target in features[key] if target != IGNORED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from webui.commands import PASSED_ON, WORKSPACE, Workspace, examples, user_errors
+from webui.label_cli import add_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -276,6 +277,9 @@ def demo(workspace: Workspace = WORKSPACE) -> None:
 
     with user_errors():
         run_demo(workspace)
+
+
+add_commands(app)
 
 
 def _existing(name: Path, workspace: Path) -> Path:

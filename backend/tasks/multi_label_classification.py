@@ -97,6 +97,10 @@ class MultiLabelClassification(TextTask):
         """Note in the model's configuration what its outputs are, for those who load it with transformers."""
         model.config.problem_type = "multi_label_classification"
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return a target that a row may have."""
+        return {"labels": []}
+
     def decisions(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
         """Return a choice between no and yes for every label; its cross entropy is the binary one of the logit."""
         import torch

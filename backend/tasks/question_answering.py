@@ -142,6 +142,10 @@ class QuestionAnswering(Task):
 
         return answer_report([one["answer"] for one in predictions], [row["answers"]["text"] for row in rows])
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return a target that a row may have."""
+        return {"answers": {"text": [], "answer_start": []}}
+
     def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
         """Return a row with the question changed, and the context outside of its answers, which move along."""
         answers = row["answers"]

@@ -163,6 +163,10 @@ class RelationExtraction(Task):
             metrics |= metric.compute(predictions=answers, references=truth, labels=relations)
         return Report(metrics=metrics, tables=whole.tables)
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return a target that a row may have."""
+        return {"relation": labels[0]}
+
     def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
         """Return a row with words changed outside of its two entities, which stay marked."""
         marked = parse(row["text"])

@@ -194,6 +194,10 @@ class TokenClassification(Task):
             truth.append(tag(pieces, right))
         return span_report(predicted, truth, context.labels)
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return a target that a row may have."""
+        return {"tags": None, "entities": []}
+
     def rewrite(self, row: Row, change: Change, options: Any) -> Row | None:
         """Return a row with words changed outside of its entities, which move along, as those words do that it had."""
         entities = entities_of(row) or []

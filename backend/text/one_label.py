@@ -65,6 +65,10 @@ class OneLabelTask(TextTask):
         truth = [label_of(row) for row in rows]
         return classification_report([p["label"] for p in predictions], truth, context.labels)
 
+    def any_target(self, labels: Sequence[str]) -> Row:
+        """Return a target that a row may have."""
+        return {"label": labels[0]}
+
     def strata(self, row: Row) -> str:
         """Return the label: a split keeps the share of every class."""
         return label_of(row)
