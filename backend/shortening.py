@@ -15,6 +15,7 @@ from backend.errors import UserError
 # Names under which configurations count the layers: of a model with one stack or of its encoder, and of its decoder.
 COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers")
 DECODER_COUNTS = ("decoder_layers", "num_decoder_layers")
+BY_LAYER = ("layer_types", "heads", "neurons")  # what configurations list for each layer; of a pruned model, its sizes
 OF_A_LAYER = ("layer_idx", "layer_id", "layer_number")  # what a layer calls its own number
 
 
@@ -71,9 +72,10 @@ def _shorten(config: Any, count: int, numbers: Sequence[int], *, decoder: bool) 
     counted = [name for name in names if getattr(config, name, None) == count]
     for name in counted:
         setattr(config, name, len(numbers))
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and len(kinds) == count:
-        config.layer_types = [kinds[number] for number in numbers]
+    for name in BY_LAYER:
+        listed = getattr(config, name, None)
+        if isinstance(listed, list) and len(listed) == count:
+            setattr(config, name, [listed[number] for number in numbers])
     return bool(counted)
 
 

@@ -13,6 +13,7 @@ from backend.model import load_saved
 from backend.pruning.classes import FAMILIES, layers_of
 from backend.pruning.cutting import Kept, Shares, choose, cut
 from backend.pruning.scores import Scores
+from backend.shortening import keep_layers
 from backend.tasks import TASKS
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -105,3 +106,10 @@ def test_the_layers_that_matter_least_go_first() -> None:
     assert found.neurons == ((0, 1), (0, 1))
     with pytest.raises(UserError, match="--layers is 3, but the model has 3 layers"):
         choose(three, Shares(layers=3))
+
+
+def test_a_smaller_model_may_begin_with_some_of_its_layers() -> None:
+    model: Any = keep_layers(cut(random_model("bert"), KEPT), [1])
+    last = Kept(layers=(2,), heads=KEPT.heads[1:], neurons=KEPT.neurons[1:])
+    torch.testing.assert_close(model(**INPUTS).logits, masked(random_model("bert"), last))
+    assert (model.config.num_hidden_layers, model.config.heads, model.config.neurons) == (1, [1], [7])
