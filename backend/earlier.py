@@ -1,12 +1,13 @@
-"""What an earlier run has left: its model, its classes, its rows. A model folder stands for the run that made it."""
+"""What was there before: the model, the classes and the rows of an earlier run, and rows of other files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from backend.errors import UserError
-from backend.interfaces import Context, Task
+from backend.errors import DataError, Fault, UserError
+from backend.interfaces import Context, Row, Task
 from backend.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -89,3 +90,47 @@ class Earlier:
         from backend.model import saved_labels
 
         return saved_labels(AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
+
+
+class RowsOfRun(Sequence[Row]):
+    """The training rows of an earlier run of a task, memory-mapped. Raises UserError if it was another task's."""
+
+    def __init__(self, place: str, key: str, task: Task) -> None:
+        from backend.tasks import TASKS
+
+        earlier = Earlier(place, key)
+        other = TASKS[earlier.prepared().task["name"]]
+        if other is not task:
+            raise UserError(f'{key}: "{place}" has learned {other.title}; name a run that has learned {task.title}')
+        self._split = earlier.examples()
+
+    def __len__(self) -> int:
+        return self._split.row_count
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, int):
+            return self._split.rows([index])[0]
+        return self._split.rows(range(len(self))[index])
+
+
+def rows_of_file(name: str, key: str, task: Task, *, learning: bool = True) -> list[Row]:
+    """Return the rows of a file, which have targets if they are for learning. Raises UserError, and DataError."""
+    from backend.data.checking import Faults, Reading
+    from backend.data.opening import local_path, open_file
+
+    source = open_file(local_path(name, key, task.files) or Path(name), name, "utf-8", key, task.files)
+    faults = Faults()
+    rows: list[Row] = []
+    for record in Reading(task, {}, learning=learning).rows(source, faults):
+        rows.append(record.values)
+        for column, problem in task.input_faults(record.values):
+            faults.add(Fault(name, problem, record.row, record.line, column))
+    if faults:
+        raise DataError(faults.sorted())
+    return rows

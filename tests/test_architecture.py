@@ -77,7 +77,10 @@ METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
     "backend.tuning": ((*METHODS, "backend.adapters", "backend.depth"), ("backend.frozen_cache",)),
-    "backend.objectives": ((*METHODS, "backend.earlier", "backend.matching", "backend.teachers"), ()),
+    "backend.objectives": (
+        (*METHODS, "backend.earlier", "backend.fisher", "backend.matching", "backend.teachers", "backend.unlabelled"),
+        (),
+    ),
     "backend.augment": ((*METHODS, "backend.earlier", "backend.text"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
 }

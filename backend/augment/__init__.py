@@ -1,8 +1,9 @@
 """The augmentations, in the order in which they are asked for new rows."""
 
 from backend.augment.mentions import Mentions
+from backend.augment.replay import Replay
 from backend.augment.synonyms import Synonyms
 from backend.augment.words import Words
 from backend.methods import Augmentation
 
-AUGMENTATIONS: dict[str, Augmentation] = {"words": Words(), "synonyms": Synonyms(), "mentions": Mentions()}
+AUGMENTATIONS: dict[str, Augmentation] = {"words": Words(), "synonyms": Synonyms(), "mentions": Mentions(), "replay": Replay()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,7 +35,7 @@ class Distillation(Objective):
         "Hinton et al. 2015, arXiv:1503.02531; hidden states as in DistilBERT, arXiv:1910.01108, and TinyBERT, "
         "arXiv:1909.10351"
     )
-    places = ("teachers",)
+    places: ClassVar[tuple[str, ...]] = ("teachers",)
 
     class Options(Objective.Options):
         """Who teaches, and how much it counts."""
