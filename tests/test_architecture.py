@@ -76,7 +76,7 @@ BASIC = ("backend.errors", "backend.interfaces", "backend.tokenizer")
 METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
-    "backend.tuning": ((*METHODS, "backend.adapters", "backend.depth"), ("backend.frozen_cache",)),
+    "backend.tuning": ((*METHODS, "backend.adapters", "backend.depth", "backend.weights"), ("backend.frozen_cache",)),
     "backend.objectives": (
         (*METHODS, "backend.earlier", "backend.fisher", "backend.matching", "backend.teachers", "backend.unlabelled"),
         (),

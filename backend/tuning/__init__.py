@@ -1,6 +1,7 @@
 """The ways to tune, in the order of the page."""
 
 from backend.methods import Tuning
+from backend.tuning.adalora import AdaLoRA
 from backend.tuning.adapters import Adapters
 from backend.tuning.bitfit import BitFit
 from backend.tuning.freeze import Freeze
@@ -13,6 +14,7 @@ TUNINGS: dict[str, Tuning] = {
     "full": Full(),
     "freeze": Freeze(),
     "lora": LoRA(),
+    "adalora": AdaLoRA(),
     "ia3": IA3(),
     "bitfit": BitFit(),
     "adapters": Adapters(),
