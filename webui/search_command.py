@@ -106,6 +106,8 @@ def _follow(folder: SearchDir, parallel: int) -> None:
                 told[trial.number] = trial.state
                 console.print(_line(trial, results.metric), soft_wrap=True, highlight=False, markup=False)
 
+    if (known := folder.results()) is not None:
+        tell(known)
     try:
         Search(folder, tell).run(parallel)
     except KeyboardInterrupt:

@@ -15,8 +15,9 @@ from backend.data.batching import pad
 from backend.data.prepared import Split
 from backend.errors import UserError
 from backend.files import write_json
+from backend.heads.ensemble import is_ensemble
 from backend.interfaces import Features, Task
-from backend.model import input_names, load_saved, load_tokenizer, save_model
+from backend.model import ADDED, input_names, load_saved, load_tokenizer, save_model
 from backend.pruning.classes import family_of
 from backend.pruning.cutting import Kept, Shares, choose, cut
 from backend.pruning.scores import Tensors, score
@@ -80,6 +81,13 @@ def _check(run: RunDir, task: Task, shares: Shares) -> None:
         )
     if run.status().state != "finished":
         raise UserError(f"{run.path}: the run is {run.status().state}; only a finished run can be pruned")
+    if (run.model / ADDED).is_file():
+        raise UserError(
+            f"{run.path}: its model has weights beside those of its class ({ADDED}), which pruning would lose; prune a "
+            "run whose tuning folds into the weights, such as full or lora"
+        )
+    if is_ensemble(run.model):
+        raise UserError(f"{run.path}: is an ensemble; prune the runs that it is made of")
     if shares == Shares():
         raise UserError(
             "there is nothing to remove; give --heads, --neurons or --layers, as in --heads 0.4 --neurons 0.4"

@@ -56,6 +56,10 @@ def test_layers_go_whole(run: RunDir) -> None:
 def test_what_cannot_be_pruned_is_refused_with_the_reason(run: RunDir, new_tiny_run: NewRun) -> None:
     with pytest.raises(UserError, match="there is nothing to remove; give --heads"):
         prune_run(run.path, Shares(), lambda _: None)
+    (run.model / "tuning.json").write_text("{}")
+    with pytest.raises(UserError, match="which pruning would lose"):
+        prune_run(run.path, Shares(heads=0.5), lambda _: None)
+    (run.model / "tuning.json").unlink()
     with pytest.raises(UserError, match="the run is queued; only a finished run can be pruned"):
         prune_run(new_tiny_run().path, Shares(heads=0.5), lambda _: None)
     with pytest.raises(UserError, match="only encoders can be pruned"):
