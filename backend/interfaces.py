@@ -144,7 +144,8 @@ class Task(ABC):
     reals: ClassVar[tuple[str, ...]] = ()  # keys of Features that hold real numbers; all others hold integers
     chooses: ClassVar[bool] = True  # whether its targets are classes, so that it has `decisions`
     one_class: ClassVar[bool] = False  # whether each example is of one class, so that it has one decision
-    rewritable: ClassVar[bool] = True  # whether a text may be changed a little, and the targets stay right
+    # What may be changed while the targets stay right: whole texts, words beside what is marked in a text, or nothing.
+    rewritable: ClassVar[Literal["texts", "words", ""]] = "texts"
     link: ClassVar[Link] = "classes"
     metric: ClassVar[str]  # the metric that picks the best checkpoint
     lower_is_better: ClassVar[bool] = False

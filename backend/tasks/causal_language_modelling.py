@@ -50,7 +50,7 @@ class CausalLanguageModelling(Task):
     )
     files: ClassVar[Mapping[str, str]] = {".txt": "text", "/": "text"}
     extras: ClassVar[tuple[str, ...]] = ("prompt",)
-    rewritable = False
+    rewritable = ""
     metric = "perplexity"
     lower_is_better = True
     max_drop = 0.05

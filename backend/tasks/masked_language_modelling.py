@@ -45,7 +45,7 @@ class MaskedLanguageModelling(Task):
         Column(name="text", description="The text; to predict: with [MASK] for each token to be told."),
     )
     files: ClassVar[Mapping[str, str]] = {".txt": "text", "/": "text"}
-    rewritable = False
+    rewritable = ""
     metric = "perplexity"
     lower_is_better = True
     max_drop = 0.05

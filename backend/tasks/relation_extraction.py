@@ -55,6 +55,7 @@ class RelationExtraction(Task):
     auto_model = "AutoModel"
     columns: ClassVar[tuple[Column, ...]] = (TEXT, RELATION)
     one_class = True
+    rewritable = "words"
     metric = "f1_micro"
     view = "relation"
 

@@ -57,6 +57,7 @@ class TokenClassification(Task):
     columns: ClassVar[tuple[Column, ...]] = (TEXT, TOKENS, TAGS, ENTITIES)
     files: ClassVar[Mapping[str, str]] = dict.fromkeys((".conll", ".bio", ".iob", ".bioes", ".bmes", ".txt"), "conll")
     extras: ClassVar[tuple[str, ...]] = (NUMBERS, PIECES)
+    rewritable = "words"
     metric = "f1"
     view = "spans"
 
