@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -20,15 +21,22 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from backend.data.prepared import Prepared
 from backend.errors import UserError
 from backend.files import write_json
 from backend.heads.ensemble import Ensemble, inputs_of, is_ensemble
 from backend.interfaces import Task
+from backend.methods import Tuning
 from backend.pruning.classes import register
+from backend.schedule import total_steps
 from backend.shortening import keep_layers
 from backend.sources import model_source
 from backend.spec import JobSpec
+from backend.tasks import TASKS
 from backend.tokenizer import SPECIAL, Tokenizer
+from backend.tuning import TUNINGS
+
+ADDED = "tuning.json"  # in the folder of a model that has more weights than its class: how they were added
 
 
 def _quiet() -> None:
@@ -84,12 +92,18 @@ def tokenizer_settings(tokenizer: PreTrainedTokenizerFast, source: str | Path, r
 
 def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedModel:
     """Load the pretrained weights with a head for the labels, in fp32; a new head is drawn from the job's seed."""
+    source = model_source(job.model)
+    if (Path(source) / ADDED).is_file():
+        raise UserError(
+            f'model "{job.model}": has weights beside those of its class ({ADDED}), which are only there to answer; '
+            "train on from a run whose tuning folds into the weights, such as lora, or from the pretrained model"
+        )
     torch.manual_seed(job.seed)
-    register(model_source(job.model))
+    register(source)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     try:
         model: PreTrainedModel = task.model_class().from_pretrained(
-            model_source(job.model),
+            source,
             revision=job.revision,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head that was trained for other labels is replaced
@@ -102,19 +116,41 @@ def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedMod
     return keep_layers(model, job.layers) if job.layers else model
 
 
+def tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
+    """Load the model of a job for its rows, made ready by its task and its way to tune."""
+    task = TASKS[job.task.name]
+    encoder = as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
+    model = load_model(job, task, prepared.labels)
+    task.prepare(model, prepared.context(encoder))
+    steps = total_steps(job.schedule, prepared.examples["train"])
+    return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
+
+
 def with_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Put trained weights into a freshly loaded model; the one in an engine may be spread over ranks."""
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
-    if unexpected or set(missing) - set(model.all_tied_weights_keys):
+    """Put trained weights into a freshly loaded model; the one in an engine may be spread over ranks.
+
+    What is not trained stays as it was loaded: an engine may have kept it in half precision.
+    """
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    moved = {name: weight for name, weight in weights.items() if name not in frozen}
+    missing, unexpected = model.load_state_dict(moved, strict=False, assign=True)
+    if unexpected or set(missing) - set(model.all_tied_weights_keys) - frozen:
         raise RuntimeError(f"gathered weights do not fit the model: missing {missing}, unexpected {unexpected}")
     return model
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write weights, configuration and tokenizer as a folder that `from_pretrained` takes, replacing it in one step."""
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, added: Tuning.Options | None = None
+) -> None:
+    """Write weights, configuration and tokenizer as a folder that `from_pretrained` takes, replacing it in one step.
+
+    `added` is the way to tune whose weights are still beside the others; who loads the model adds them again.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
+    if added is not None:
+        write_json(partial / ADDED, added.model_dump())
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(partial)
@@ -131,14 +167,40 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
 
 def load_saved(folder: Path, task: Task) -> PreTrainedModel:
     """Load a model that `save_model` wrote, ready to answer."""
+    return load_saved_as(folder, task.model_class())
+
+
+def load_saved_as(folder: Path, model_class: Any) -> PreTrainedModel:
+    """Load a model that `save_model` wrote through a class of transformers, or one like it; ready to answer."""
     _quiet()
     register(folder)
     if is_ensemble(folder):
-        ensemble: Any = Ensemble.load(folder, lambda member: load_saved(member, task))
+        ensemble: Any = Ensemble.load(folder, lambda member: load_saved_as(member, model_class))
         return cast("PreTrainedModel", ensemble)
-    model: PreTrainedModel = task.model_class().from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model: PreTrainedModel = model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    if (folder / ADDED).is_file():
+        model = _with_added(model, folder)
     model.requires_grad_(False)
     model.train(False)
+    return model
+
+
+def _with_added(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Add again what the way to tune of a saved model had added."""
+    settings = json.loads((folder / ADDED).read_text(encoding="utf-8"))
+    tuning = TUNINGS[settings["name"]]
+    known = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    model = tuning.apply(model, tuning.Options.model_validate(settings), 1)
+    added = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in known}
+    saved: dict[str, Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            saved |= {name: tensors.get_tensor(name) for name in added & set(tensors.keys())}
+    if added - saved.keys():
+        raise UserError(
+            f"{folder}: {ADDED} names weights that are not there: {', '.join(sorted(added - saved.keys()))}"
+        )
+    model.load_state_dict(saved, strict=False)
     return model
 
 
