@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+import frozen
 import generation
 import inference
 import training
@@ -26,7 +27,7 @@ def main() -> None:
         generation.TURNS = 1
         inference.TURNS, inference.SHAPES = 1, [(1, 16), (8, 64)]
     console = Console()
-    for part in (training, inference, generation):
+    for part in (training, frozen, inference, generation):
         found = part.measure(console.print)
         for table in part.tables(found):
             console.print(table)

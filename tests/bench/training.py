@@ -58,7 +58,7 @@ def measure(report: Callable[[str], None] = print) -> dict[str, Any]:
         for turn in range(TURNS):
             for contestant in contestants:
                 if contestant in ours:
-                    found = _train_ours(folder / f"{contestant} {turn}", *ours[contestant])
+                    found = train_ours(folder / f"{contestant} {turn}", *ours[contestant])
                 else:
                     data = next((folder / f"{contestants[0]} 0").glob("*/data"))
                     found = _timed(**json.loads(_run([contestant, str(data)])))
@@ -120,7 +120,12 @@ def _ratios(speeds: Mapping[str, float]) -> dict[str, float]:
     return {f"{fast} / {slow}": speeds[fast] / speeds[slow] for fast, slow in pairs if slow in speeds}
 
 
-def _train_ours(workspace: Path, ranks: int, precision: str) -> dict[str, float]:
+def train_ours(
+    workspace: Path,
+    ranks: int,
+    precision: str,
+    tuning: Mapping[str, Any] = {"name": "full"},
+) -> dict[str, float]:
     """Train with this project's own program."""
     workspace.mkdir()
     job = {
@@ -129,6 +134,7 @@ def _train_ours(workspace: Path, ranks: int, precision: str) -> dict[str, float]
         "data": {"train": "sample:movie-reviews", "max_rows": ROWS * 5 // 4},  # a fifth validates and tests
         "schedule": {"epochs": EPOCHS, "batch_size": BATCH, "evaluate_every": 1_000_000},
         "precision": precision,
+        "tuning": tuning,
         "seed": SEED,
     }
     file = workspace / "speed.json"
