@@ -9,6 +9,7 @@ from backend.tuning.full import Full
 from backend.tuning.ia3 import IA3
 from backend.tuning.lora import LoRA
 from backend.tuning.prefix_tuning import PrefixTuning
+from backend.tuning.prompt_tuning import PromptTuning
 
 TUNINGS: dict[str, Tuning] = {
     "full": Full(),
@@ -19,4 +20,5 @@ TUNINGS: dict[str, Tuning] = {
     "bitfit": BitFit(),
     "adapters": Adapters(),
     "prefix-tuning": PrefixTuning(),
+    "prompt-tuning": PromptTuning(),
 }

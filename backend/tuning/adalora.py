@@ -110,7 +110,7 @@ class AdaLoRA(Tuning):
 
     def before_step(self, model: PreTrainedModel, options: Any, step: Step) -> None:
         """Measure how much the loss would change without each weight."""
-        config = model.peft_config[NAME]  # type: ignore[index]
+        config: Any = model.peft_config[NAME]
         if step.number > config.total_step - config.tfinal:
             return
         for _, layer in tuned_layers(model):
@@ -128,7 +128,7 @@ class AdaLoRA(Tuning):
 
     def after_step(self, model: PreTrainedModel, options: Any, step: int) -> None:
         """Take the least important singular values to 0, by the budget of equation 13."""
-        config = model.peft_config[NAME]  # type: ignore[index]
+        config: Any = model.peft_config[NAME]
         layers = [layer for _, layer in tuned_layers(model)]
         last = config.total_step - config.tfinal
         if config.tinit < step <= last and (step % config.deltaT == 0 or step == last):
@@ -175,7 +175,7 @@ def _keep(layers: list[Any], count: int) -> None:
     order = torch.argsort(torch.cat(scores), descending=True, stable=True)
     kept = torch.zeros(len(order), dtype=torch.bool, device=order.device)
     kept[order[:count]] = True
-    for layer, own in zip(layers, kept.split([len(score) for score in scores]), strict=True):
+    for layer, own in zip(layers, torch.split(kept, [len(score) for score in scores]), strict=True):
         layer.kept.copy_(own[:, None])
 
 
@@ -206,7 +206,8 @@ def _penalize(name: str, penalties: dict[str, Tensor]) -> Callable[..., None]:
                 product = rows.T @ rows if turn else rows @ rows.T
                 distance = torch.linalg.matrix_norm(product - torch.eye(len(product), device=rows.device))
                 (gradient,) = torch.autograd.grad(distance, rows)
-            found.append(Known.apply(weight, distance.detach(), gradient.to(weight.dtype)))
+            known = Known.apply(weight, distance.detach(), gradient.to(weight.dtype))  # type: ignore[no-untyped-call]
+            found.append(known)
         penalties[name] = (found[0] + found[1]) / 2
 
     return hook
