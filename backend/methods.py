@@ -210,10 +210,6 @@ class Augmentation(Method):
         if not task.rewritable:
             yield f"changes texts, but the texts are what {task.title} learns; leave it out"
 
-    def files(self, options: Any) -> Iterator[str]:
-        """Yield the files and folders that decide the new rows beside the data."""
-        yield from ()
-
     @abstractmethod
     def grow(self, rows: Sequence[Row], options: Any, material: Material) -> Iterator[Row]:
         """Yield new rows made from some of the training rows."""
