@@ -40,8 +40,8 @@ def keep_layers(model: PreTrainedModel, numbers: Sequence[int]) -> PreTrainedMod
         kept = nn.ModuleList([old[number] for number in numbers])
         model.set_submodule(stack, kept)
         _renumber(kept)
-        decoder = len(stacks) > 1 and stack == list(stacks)[-1]
-        if not sum(_shorten(config, count, numbers, decoder=decoder) for config in _configurations(model)):
+        side = ("decoder" if stack == list(stacks)[-1] else "encoder") if len(stacks) > 1 else ""
+        if not sum(_shorten(config, count, numbers, side) for config in _configurations(model)):
             raise UserError(
                 f"layers: a {type(model).__name__} uses its layers several times, so that none can be left out; leave "
                 "layers empty"
@@ -65,10 +65,12 @@ def _configurations(model: PreTrainedModel) -> list[Any]:
     return list({id(config): config for config in found if hasattr(config, "to_dict")}.values())
 
 
-def _shorten(config: Any, count: int, numbers: Sequence[int], *, decoder: bool) -> bool:
+def _shorten(config: Any, count: int, numbers: Sequence[int], side: str) -> bool:
     """Set how many layers there are; tell whether the configuration has counted them."""
-    own = getattr(config, "is_decoder", False)  # that of one side alone
-    names = (*DECODER_COUNTS, *COUNTS) if decoder and own else DECODER_COUNTS if decoder else COUNTS
+    of_decoder = bool(side) and getattr(config, "is_decoder", False)  # it is that of one side alone
+    names = DECODER_COUNTS if side == "decoder" else COUNTS
+    if of_decoder:
+        names = (*COUNTS, *DECODER_COUNTS) if side == "decoder" else ()
     counted = [name for name in names if getattr(config, name, None) == count]
     for name in counted:
         setattr(config, name, len(numbers))
