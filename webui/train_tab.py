@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class Widgets(NamedTuple):
     ranks: gr.Number
     start: gr.Button
     wrong: gr.HTML
+    refused: gr.HTML
     command: gr.Code
     show: gr.Button
     layers: gr.HTML
@@ -86,11 +88,12 @@ def build(shared: Shared) -> None:
                 ranks = gr.Number(launch.suggested_ranks(), label="Processes", info=info, minimum=1, step=1)
                 start = gr.Button("Start training", variant="primary", size="lg", elem_id="start")
             wrong = gr.HTML(elem_id="wrong", js_on_load=None)
+            refused = gr.HTML(elem_id="refused", js_on_load=None)
             label = "The same on the command line"
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
             show = gr.Button("Show what is trained", elem_id="show-layers")
             layers = gr.HTML(elem_id="layers", js_on_load=None)
-    widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, command, show, layers)
+    widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, refused, command, show, layers)
     _connect(TrainTab(form, shared), form, shared, widgets)
 
 
@@ -109,7 +112,7 @@ def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
     gr.on([widget.change for widget in settings], trigger_mode="always_last", **check)  # type: ignore[attr-defined]
     gr.on(None, **check)
     on.show.click(tab.layers, settings, on.layers, concurrency_limit=1, **raw, **EVENT)
-    on.start.click(tab.start, settings, [shared.run, shared.tabs, on.wrong], concurrency_limit=1, **raw, **EVENT)
+    on.start.click(tab.start, settings, [shared.run, shared.tabs, on.refused], concurrency_limit=1, **raw, **EVENT)
 
 
 class TrainTab:
@@ -148,33 +151,27 @@ class TrainTab:
 
     def check(self, *answers: Any) -> tuple[str, str]:
         """Return the command line of the form, or what is wrong with the settings."""
-        *settings, ranks = answers
         try:
-            job, processes = self.job(*settings), _whole(ranks)
-            launch.check(job, processes)
-            check_model(job.model, job.task.name)
+            job, processes = self._asked(answers)
             return command_line(job, processes, self._shared.workspace), ""
         except UserError as error:
             return "", render.problem(str(error), "Some settings are not valid")
 
     def layers(self, *answers: Any) -> str:
         """Return the table of the layers, or why there is none."""
-        *settings, ranks = answers
         try:
-            job, processes = self.job(*settings), _whole(ranks)
-            launch.check(job, processes)
-            check_model(job.model, job.task.name)
-            return layers_html(layer_table(job, processes))
+            return layers_html(layer_table(*self._asked(answers)))
         except UserError as error:
             return render.problem(str(error), "There is nothing to show yet")
 
     def start(self, *answers: Any) -> tuple[Any, Any, str]:
         """Start a detached run and show it."""
-        *settings, ranks = answers
         try:
-            job, processes = self.job(*settings), _whole(ranks)
-            launch.check(job, processes)
-            check_model(job.model, job.task.name)
+            job, processes = self._asked(answers)
+        except UserError:  # `check`, which may be late, shows it; its place on the page is not written to from here
+            advice = "Correct the settings that are not valid, then start again."
+            return gr.skip(), gr.skip(), render.problem(advice, "The training did not start")
+        try:
             model_source(job.model)
             preview(job.data, TASKS[job.task.name], job.task, limit=1)
             run = RunDir.create(self._shared.workspace, job)
@@ -183,6 +180,14 @@ class TrainTab:
             return gr.skip(), gr.skip(), render.problem(str(error), "The training did not start")
         gr.Info(f"Started {run.id}")
         return run.id, gr.Tabs(selected="runs"), ""
+
+    def _asked(self, answers: Sequence[Any]) -> tuple[JobSpec, int]:
+        """Return the job and the number of processes. Raises UserError for what can be known before a start."""
+        *settings, ranks = answers
+        job, processes = self.job(*settings), _whole(ranks)
+        launch.check(job, processes)
+        check_model(job.model, job.task.name)
+        return job, processes
 
 
 def _samples() -> list[tuple[str, str]]:

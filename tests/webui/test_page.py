@@ -149,7 +149,8 @@ def test_a_setting_that_is_wrong_is_explained_and_nothing_starts(server: Any, pa
     fill(page, "Learning rate", "-1")
     expect(page.locator("#wrong")).to_contain_text("schedule.learning_rate: Input should be greater than 0")
     page.locator("#start").click()
-    expect(page.locator("#wrong")).to_contain_text("The training did not start")
+    expect(page.locator("#refused")).to_contain_text("The training did not start")
+    expect(page.locator("#wrong")).to_contain_text("schedule.learning_rate: Input should be greater than 0")
     assert RunDir.all(server.workspace) == []
 
 
