@@ -160,9 +160,12 @@ def finished_run(workspace: Path, task_name: str, rows: list[dict[str, Any]], mo
         options["generation"] = {"max_new_tokens": 12}
     job = parse_job({"name": task_name, "task": options, "model": str(model), "data": {"train": str(file)}})
     run = RunDir.create(workspace, job)
-    tokenizer = load_tokenizer(job)
-    prepared = prepare(job, as_encoder(tokenizer, model), run.data)
-    save_model(load_model(job, TASKS[task_name], prepared.labels), tokenizer, run.model)
+    task, tokenizer = TASKS[task_name], load_tokenizer(job)
+    encoder = as_encoder(tokenizer, model)
+    prepared = prepare(job, encoder, run.data)
+    loaded = load_model(job, task, prepared.labels)
+    task.prepare(loaded, prepared.context(encoder))
+    save_model(loaded, tokenizer, run.model)
     run.write_report({"validation": {"metrics": {}}, "test": None})
     run.write_status(Status(state="finished", owner=Owner.me()))
     return run
