@@ -15,11 +15,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def refuse_paths_of_the_machine(job: JobSpec, workspace: Path) -> None:
     """Raise UserError if a setting names a file or folder outside the workspace, whether it exists or not."""
-    named = {f"data.{name}": getattr(job.data, name) for name in ("train", "validation", "test")}
-    named["model"] = job.model
+    named = [(f"data.{name}", str(getattr(job.data, name))) for name in ("train", "validation", "test")]
+    named.append(("model", job.model))
     if job.deepspeed not in deepspeed_config.names():
-        named["deepspeed"] = job.deepspeed
-    for key, value in named.items():
+        named.append(("deepspeed", job.deepspeed))
+    for key, method, options in job.methods():
+        for place in method.places:
+            found = getattr(options, place)
+            named += [(f"{key}.{place}", value) for value in ([found] if isinstance(found, str) else found)]
+    for key, value in named:
         if value and not value.startswith((PREFIX, PACKAGE)) and _is_foreign(value, workspace):
             raise UserError(
                 f'{key} "{value}": this page is open to others, so it reads no files of its machine; '

@@ -41,3 +41,13 @@ def test_uploads_samples_packages_and_hub_names_are_taken(tmp_path: Path) -> Non
     for train in (str(upload), "sample:movie-reviews", "org/dataset"):
         for model in ("org/name", "package:some_package/folder"):
             refuse_paths_of_the_machine(parse_job({"model": model, "data": {"train": train}}), tmp_path)
+
+
+def test_a_page_for_others_refuses_the_files_of_methods(tmp_path: Path) -> None:
+    raw = {"model": "org/name", "data": {"train": "sample:movie-reviews"}}
+    named = {"augment": {"synonyms": {"by": "table", "table": "/etc/passwd"}}}
+    taught = {"objectives": {"distillation": {"teachers": ["/srv/model"]}}}
+    with pytest.raises(UserError, match=r'augment\.synonyms\.table "/etc/passwd": this page is open to others'):
+        refuse_paths_of_the_machine(parse_job({**raw, **named}), tmp_path)
+    with pytest.raises(UserError, match=r"objectives\.distillation\.teachers"):
+        refuse_paths_of_the_machine(parse_job({**raw, **taught}), tmp_path)
