@@ -88,6 +88,20 @@ def test_paths_are_those_of_the_folder_where_they_were_given(tmp_path: Path, mon
     assert (others.model, others.data.train, others.deepspeed) == ("hub/model", "sample:movie-reviews", "zero2")
 
 
+def test_paths_in_the_settings_of_a_method_are_those_of_this_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    flags = ("--objectives.distillation.teachers", "one,other", "--augment.replay.run", "one")
+    job = parse([*LEAST, *flags]).job.model_dump()
+    places = [str(tmp_path / name) for name in ("one", "other")]
+    assert list(job["objectives"]["distillation"]["teachers"]) == places
+    assert job["augment"]["replay"]["run"] == places[0]
+    assert job["augment"]["replay"]["data"] == ""
+
+
 def test_the_flag_of_the_launcher_is_taken_and_means_nothing() -> None:
     assert parse(["--local_rank=1", *LEAST]) == parse(LEAST)
 
