@@ -68,7 +68,7 @@ def _configurations(model: PreTrainedModel) -> list[Any]:
 def _shorten(config: Any, count: int, numbers: Sequence[int], side: str) -> bool:
     """Set how many layers there are; tell whether the configuration has counted them."""
     of_decoder = bool(side) and getattr(config, "is_decoder", False)  # it is that of one side alone
-    names = DECODER_COUNTS if side == "decoder" else COUNTS
+    names: tuple[str, ...] = DECODER_COUNTS if side == "decoder" else COUNTS
     if of_decoder:
         names = (*COUNTS, *DECODER_COUNTS) if side == "decoder" else ()
     counted = [name for name in names if getattr(config, name, None) == count]
