@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backend.methods import Material
 
 CHUNK = 256  # rows that are changed together, so that a model may be asked for many texts at once
+JOINTS = ("'", "\u2019", "-")  # what joins the parts of a word
 _SOLID = re.compile(r"\S+")
 
 
@@ -77,8 +78,16 @@ class Passage(NamedTuple):
         return not any(first < end and start < last for first, last in self.fixed)
 
     def words(self) -> list[Span]:
-        """Return where the words stand that may be changed; a single sign is none."""
-        return [(start, end) for start, end in words(self.text) if self.text[start].isalnum() and self.free(start, end)]
+        """Return where the words stand that may be changed: signs are none, "production's" and "e-mail" one each."""
+        found: list[Span] = []
+        for start, end in words(self.text):
+            if not self.text[start].isalnum():
+                continue
+            if found and self.text[found[-1][1] : start] in JOINTS:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+        return [place for place in found if self.free(*place)]
 
 
 Change: TypeAlias = Callable[[str, Sequence[Span]], Edited]  # of a text with stretches that must stay as they are

@@ -163,3 +163,11 @@ def test_a_source_changes_and_its_translation_stays() -> None:
 def test_a_job_that_it_can_do_nothing_for_is_refused(task: str, settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=f"augment.words: .*{problem}"):
         parse_job({"model": "m", "data": {"train": "t.csv"}, "task": {"name": task}, "augment": {"words": settings}})
+
+
+def test_the_parts_of_a_word_stay_together() -> None:
+    text = "the production's well-made sets weren't cheap"
+
+    for seed in range(20):
+        (new,) = new_texts(text, {**OFF, "swap": 0.4, "delete": 0.4}, seed)
+        assert set(new.split()) <= set(text.split())
