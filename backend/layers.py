@@ -151,8 +151,10 @@ def computed(job: JobSpec, ranks: int) -> LayerTable:
     from backend.tasks import TASKS
     from backend.weightless import weightless
 
-    found = preview(job.data, TASKS[job.task.name], job.task, limit=1)
-    model: Any = weightless(job, found.labels, total_steps(job.schedule, found.splits["train"]))
+    task = TASKS[job.task.name]
+    found = preview(job.data, task, job.task, limit=1)
+    options = task.Options.model_validate(found.options)
+    model: Any = weightless(job, options, found.labels, total_steps(job.schedule, found.splits["train"]))
     layout = layout_of(job, ranks, choose(job.precision)[0])
     return LayerTable(layers=rows(model, layers(model), layout), layout=layout)
 

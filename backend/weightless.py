@@ -13,6 +13,8 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from backend.errors import UserError
+from backend.interfaces import Context
+from backend.model import as_encoder, load_tokenizer
 from backend.pruning.classes import register
 from backend.shortening import keep_layers
 from backend.sources import model_source
@@ -21,11 +23,11 @@ from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 
 
-def weightless(job: JobSpec, labels: tuple[str, ...], steps: int) -> PreTrainedModel:
+def weightless(job: JobSpec, options: Any, labels: tuple[str, ...], steps: int) -> PreTrainedModel:
     """Return the model of a job on torch's meta device, tuned as training tunes it.
 
-    Of the model its configuration is read, and the names of its weights. Raises UserError if it is not there, or is
-    not one for the job.
+    `options` are those of the task, settled. Of the model its configuration is read, its tokenizer, and the names of
+    its weights. Raises UserError if it is not there, or is not one for the job.
     """
     source = model_source(job.model)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
@@ -37,7 +39,8 @@ def weightless(job: JobSpec, labels: tuple[str, ...], steps: int) -> PreTrainedM
     except (OSError, ValueError, NotASafetensorsRepoError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f'model "{job.model}" (revision {job.revision}): cannot be read: {first}') from error
-    kind: Any = TASKS[job.task.name].model_class()
+    task = TASKS[job.task.name]
+    kind: Any = task.model_class()
     with torch.device("meta"):
         model: PreTrainedModel = getattr(kind, "from_config", kind)(config)
         for name, weight in model.named_parameters():
@@ -45,6 +48,10 @@ def weightless(job: JobSpec, labels: tuple[str, ...], steps: int) -> PreTrainedM
                 weight._is_hf_initialized = True  # type: ignore[attr-defined] # noqa: SLF001 - as loading marks it
         if job.layers:
             model = keep_layers(model, job.layers)
+    if task.architecture == "encoder":  # the others are asked what they write, which takes weights
+        tokenizer = as_encoder(load_tokenizer(job), source, job.revision)
+        task.prepare(model, Context(options, labels, (), tokenizer))
+    with torch.device("meta"):
         return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from backend.data.cleaning import clean
 from backend.data.collecting import collect, no_progress_bars
 from backend.data.parts import divide, warnings
@@ -27,6 +29,7 @@ class Preview(Options):
     size: int  # rows of data.train
     splits: dict[str, int]  # rows that each split will have
     warnings: tuple[str, ...]
+    options: dict[str, Any] = Field(default_factory=dict)  # of the task, with all that the rows decide
 
 
 def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
@@ -45,6 +48,7 @@ def preview(data: Data, task: Task, options: Any, limit: int = 20) -> Preview:
             size=len(train),
             splits={name: len(part.indices) for name, part in parts.items()},
             warnings=(*collected.doubts, *doubts, *warnings(parts, collected.labels)),
+            options=collected.options.model_dump(mode="json"),
         )
 
 

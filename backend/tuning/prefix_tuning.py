@@ -64,7 +64,7 @@ def _sizes(model: PreTrainedModel) -> dict[nn.Module, tuple[int, int, int]]:
 
     seen: dict[nn.Module, tuple[int, int, int]] = {}
     ids = torch.ones(1, 2, dtype=torch.long, device=model.device)
-    inputs = {"input_ids": ids, "attention_mask": ids}
+    inputs = {"input_ids": ids}  # without a mask, for weights may be a shape alone
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
     training = model.training

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.errors import UserError
+from backend.interfaces import Context
 from backend.layers import Amount, Layout, computed, layer, layer_table, layout_of
-from backend.model import load_model
+from backend.model import as_encoder, load_model, load_tokenizer
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
@@ -67,15 +69,26 @@ def test_the_table_has_a_row_for_each_layer_and_each_part_beside_them(tiny_model
 
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("task", ["text-classification", "relation-extraction", "translation", "prompt-classification"])
-def test_what_is_trained_is_what_training_trains(task: str, tuning: str, tiny_model: Path) -> None:
-    labels = () if task == "translation" else ("a", "b", "c")
-    job = a_job(tiny_model, "t.csv", task={"name": task}, tuning={"name": tuning})
+def test_what_is_trained_is_what_training_trains(
+    task: str, tuning: str, tiny_model: Path, save_tiny_model: Callable[[Path, str, Any], Path], tmp_path: Path
+) -> None:
+    labels = () if task == "translation" else ("good", "bad")
+    texts = ["It was good. It was bad. good bad"] * 9
+    masked = task == "prompt-classification"
+    model = save_tiny_model(tmp_path, task, texts) if masked else tiny_model
+    job = a_job(model, "t.csv", task={"name": task, "max_length": 32}, tuning={"name": tuning})
     faults = list(TUNINGS[tuning].faults(job.tuning, job, TASKS[task]))
     if faults:
         pytest.skip(faults[0])
-    loaded = TUNINGS[tuning].apply(load_model(job, TASKS[task], labels), job.tuning, 10)
+    options = (
+        TASKS[task].settle([{"text": "good", "label": label} for label in labels], job.task) if masked else job.task
+    )
+    pretrained = load_model(job, TASKS[task], labels)
+    if masked:
+        TASKS[task].prepare(pretrained, Context(options, labels, (), as_encoder(load_tokenizer(job), model)))
+    loaded = TUNINGS[tuning].apply(pretrained, job.tuning, 10)
     expected = {name: (tuple(weight.shape), weight.requires_grad) for name, weight in loaded.named_parameters()}
-    found = weightless(job, labels, 10)
+    found = weightless(job, options, labels, 10)
     assert {name: (tuple(weight.shape), weight.requires_grad) for name, weight in found.named_parameters()} == expected
     assert all(weight.is_meta for weight in found.parameters())
 
