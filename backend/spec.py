@@ -145,9 +145,13 @@ class JobSpec(Options):
     task: AnyTask = Field(FIRST_TASK, description="What the model learns.")
     tuning: AnyTuning = Field(FIRST_TUNING, description="Which weights move.")
     objectives: SomeObjectives = Field(
-        default_factory=SomeObjectives, description="What the loss is, beside that of the task."
+        default_factory=SomeObjectives,
+        description="What the loss is, beside that of the task; --objectives.NAME on switches one on.",
     )
-    augment: SomeAugmentations = Field(default_factory=SomeAugmentations, description="What the training rows become.")
+    augment: SomeAugmentations = Field(
+        default_factory=SomeAugmentations,
+        description="What the training rows become; --augment.NAME on switches one on.",
+    )
     model: str = Field(description="A model folder, a model of the Hugging Face hub, or package:NAME/FOLDER.")
     revision: str = Field("main", description="Branch, tag or commit of a hub model.")
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(

@@ -177,7 +177,8 @@ def test_help_lists_every_setting(how: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, *how, "--help"], cwd=folder, capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
     )
-    missing = [key for key in dotted_keys(JobSpec) if f"--{key} " not in done.stdout]
+    shown = (" ", " options:")  # a method that is switched on is the title of its settings
+    missing = [key for key in dotted_keys(JobSpec) if not any(f"{key}{end}" in done.stdout for end in shown)]
     assert missing == []
     assert done.stderr == ""
 
