@@ -91,7 +91,7 @@ def test_every_make_target_and_every_command_exists() -> None:
     assert commands(r"^make ([a-z-]+)") <= targets
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     assert commands(r"tunewright ([a-z]+) (?:runs|--|\")")
-    assert commands(r"bin/tunewright ([a-z]+)") <= known
+    assert commands(r"bin/tunewright ([a-z-]+)") <= known
 
 
 def test_every_link_leads_to_a_file() -> None:
@@ -102,7 +102,7 @@ def test_every_link_leads_to_a_file() -> None:
 def test_every_flag_in_an_example_is_a_setting_or_an_option() -> None:
     from backend.spec import dotted_keys
 
-    for flag in commands(r"--((?:data|schedule|task|tuning)\.[a-z_.]+)"):
+    for flag in commands(r"--((?:data|schedule|task|tuning|objectives|augment)\.[a-z_.]+)"):
         assert flag in set(dotted_keys(JobSpec)), flag
 
 
