@@ -129,14 +129,29 @@ def tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
 def with_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
     """Put trained weights into a freshly loaded model; the one in an engine may be spread over ranks.
 
-    What is not trained stays as it was loaded: an engine may have kept it in half precision.
+    What is not trained stays as it was loaded: an engine may have kept it in half precision. Weights that share a
+    tensor, such as the embeddings and the table that tells words, still do.
     """
+    shared = _shared(model)
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
     moved = {name: weight for name, weight in weights.items() if name not in frozen}
     missing, unexpected = model.load_state_dict(moved, strict=False, assign=True)
     if unexpected or set(missing) - set(model.all_tied_weights_keys) - frozen:
         raise RuntimeError(f"gathered weights do not fit the model: missing {missing}, unexpected {unexpected}")
+    for names in shared:
+        for trained in names & moved.keys():  # one, for a shared tensor was gathered under one name
+            for name in names - {trained}:
+                owner, _, own = name.rpartition(".")
+                setattr(model.get_submodule(owner), own, model.get_parameter(trained))
     return model
+
+
+def _shared(model: PreTrainedModel) -> list[set[str]]:
+    """Return the names of weights that are one tensor."""
+    names: dict[int, set[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), set()).add(name)
+    return [several for several in names.values() if len(several) > 1]
 
 
 def save_model(
