@@ -60,6 +60,7 @@ CASES = {
     "classification-en": Case(MINILM, "movie-reviews", "accuracy", 0.53, 0.70, {**SHORT, "data.max_rows": 2000}),
     "classification-zh": Case(E5, f"{LABELS} sentiment_zh.csv", "accuracy", 0.53, 0.70, REVIEWS),
     "pairs-en": Case(MINILM, "faq-pairs", "accuracy", 0.50, 0.62, {**SHORT, "precision": "fp32"}),
+    "prompt-en": Case(MINILM, "movie-reviews-prompt", "accuracy", 0.53, 0.70, {**SHORT, "data.max_rows": 2000}),
     "multi-label-en": Case(MINILM, "paper-sentences", "f1_micro", 0.50, 0.62, SHORT),
     "scoring-en": Case(MINILM, "tweet-scores", "pearson", 0.0, 0.80, SHORT),
     "entities-en": Case(MINILM, f"{ENTITIES} ner_en.conll", "f1", 0.0, 0.30, TAGS),
