@@ -56,6 +56,9 @@ def test_the_first_of_each_table_is_the_default() -> None:
     assert parse_job({**LEAST, "task": {"max_length": 8}}).task.name == next(iter(TASKS))
 
 
+TUNING_NAMES = ", ".join(TUNINGS)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -79,8 +82,8 @@ def test_an_unknown_key_is_named_with_what_may_be_meant(changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tuning": {"name": "freze"}}, 'tuning.name: "freze" is not one of full, freeze; did you mean "freeze"?'),
-        ({"tuning": {"name": "magic"}}, 'tuning.name: "magic" is not one of full, freeze'),
+        ({"tuning": {"name": "freze"}}, f'tuning.name: "freze" is not one of {TUNING_NAMES}; did you mean "freeze"?'),
+        ({"tuning": {"name": "magic"}}, f'tuning.name: "magic" is not one of {TUNING_NAMES}'),
         (
             {"task": {"name": "text-clasification"}},
             f'task.name: "text-clasification" is not one of {", ".join(TASKS)}; did you mean "text-classification"?',

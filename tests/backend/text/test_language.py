@@ -17,8 +17,8 @@ from backend.text.language import (
     likelihood,
     likelihood_report,
     merged,
+    next_token_decisions,
     next_token_likelihood,
-    next_token_loss,
     packed,
     prepare_decoder,
 )
@@ -70,6 +70,10 @@ def logits(model: Model, **inputs: Any) -> Tensor:
     return found
 
 
+def loss_of(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(*next_token_decisions(outputs, {"labels": labels}), reduction="sum")
+
+
 def test_the_likelihood_is_that_of_torch() -> None:
     scores = np.random.default_rng(0).normal(size=(600, 7), scale=3).astype(np.float32)
     targets = np.random.default_rng(1).integers(7, size=600)
@@ -111,10 +115,10 @@ def test_the_loss_is_summed_over_what_counts() -> None:
     batch = {key: torch.from_numpy(array) for key, array in pad(TEXTS, 0, ("labels",)).items()}
     labels = batch.pop("labels")
 
-    found = next_token_loss(model(**batch), {"labels": labels}, 0.0)
+    found = loss_of(model(**batch), labels)
 
     assert found.item() == pytest.approx(model(**batch, labels=labels).loss.item() * 10, rel=1e-5)
-    nothing = next_token_loss(model(**batch), {"labels": torch.full_like(labels, IGNORED)}, 0.1)
+    nothing = loss_of(model(**batch), torch.full_like(labels, IGNORED))
     nothing.backward()  # type: ignore[no-untyped-call]
     assert nothing.item() == 0.0
 
@@ -151,10 +155,7 @@ def test_packed_texts_know_nothing_of_each_other(make: Any, attention: str) -> N
         torch.testing.assert_close(together[row, start : start + len(alone)], alone, rtol=1e-5, atol=1e-5)
     apart = {key: torch.from_numpy(array) for key, array in pad(TEXTS, 0, ("labels",)).items()}
     apart_labels = apart.pop("labels")
-    sums = [
-        next_token_loss(model(**inputs), {"labels": targets}, 0.0).item()
-        for inputs, targets in ((batch, labels), (apart, apart_labels))
-    ]
+    sums = [loss_of(model(**inputs), targets).item() for inputs, targets in ((batch, labels), (apart, apart_labels))]
     assert sums[0] == pytest.approx(sums[1], rel=1e-5)
 
 
