@@ -100,10 +100,9 @@ def prove(run: RunDir, job: JobSpec, model: PreTrainedModel) -> None:
         found = "the process that read it ended without a word (killed, or out of memory)"
     process.join()
     if found != expected:
-        metric = TASKS[job.task.name].metric
         raise UserError(
-            f"{run.adapter}: the pretrained model with these weights is not the model that was trained: {metric} is "
-            f"{found} instead of {expected}; resume the run to write it again, and report it if that does not help"
+            f"{run.adapter}: the pretrained model with these weights is not the model that was trained: it "
+            f"has {found} instead of {expected}; resume the run to write it again, and report it if that does not help"
         )
 
 
@@ -115,14 +114,14 @@ def _answer(path: Path, threads: int, answers: Connection) -> None:
     answers.send(evaluate(run, job, load_adapter(tuned_model(job, load_prepared(run.data)), run.adapter)))
 
 
-def evaluate(run: RunDir, job: JobSpec, model: PreTrainedModel) -> float:
-    """Return the metric of a model on the validation rows: one process, fp32."""
+def evaluate(run: RunDir, job: JobSpec, model: PreTrainedModel) -> dict[str, float]:
+    """Return the metric and the loss of a model on the validation rows: one process, fp32."""
     task = TASKS[job.task.name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     engine = PlainEngine(model, Moved(job.schedule), "fp32", device)
     model.train(False)
     encoder = as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
     context = load_prepared(run.data).context(encoder)
-    report, _ = Evaluation(task, context, engine, job.schedule).of(Split.open(run.data, "validation"))
+    report, loss = Evaluation(task, context, engine, job.schedule).of(Split.open(run.data, "validation"))
     model.cpu()
-    return report.metrics[task.metric]
+    return {task.metric: report.metrics[task.metric], "loss": loss}

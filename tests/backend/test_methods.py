@@ -38,6 +38,8 @@ NEEDS: dict[str, dict[str, str]] = {
 # How far weights may be apart after so many steps; the springs of EWC blow up what the last digits differ by.
 APART = {"objectives.ewc": 1e-3}
 
+QUICK = {"tuning.lora", "objectives.fgm", "augment.words"}  # on ranks without being asked for the slow tests
+
 TABLES: dict[str, Mapping[str, object]] = {"tuning": TUNINGS, "objectives": OBJECTIVES, "augment": AUGMENTATIONS}
 # What these need, rows with entities and a model that writes, their own tests give them.
 ELSEWHERE = {"augment.mentions", "augment.back-translation"}
@@ -130,7 +132,9 @@ def test_a_few_steps_lower_the_loss(method: str, runs: Runs) -> None:
     assert sum(losses[-EPOCH:]) < sum(losses[:EPOCH])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in METHODS]
+)
 def test_two_ranks_make_the_updates_of_one_process(
     method: str, runs: Runs, shared_out: dict[tuple[str, int], RunDir]
 ) -> None:
