@@ -100,22 +100,17 @@ def places(model: PreTrainedModel, roles: Mapping[str, Sequence[str]]) -> dict[s
 
 def queries_and_values(model: PreTrainedModel) -> list[str]:
     """Return the projections that LoRA was proposed for; where they are one layer with the keys, that layer."""
-    names = linear_layers(model)
-    fused = called(names, FUSED)
-    if fused:
-        return fused
-    found = places(model, {"queries": QUERIES, "values": VALUES})
-    return [*found["queries"], *found["values"]]
+    return _projections(model, {"queries": QUERIES, "values": VALUES})
 
 
 def keys_and_values(model: PreTrainedModel) -> list[str]:
     """Return the projections to keys and to values; where they are one layer with the queries, that layer."""
-    names = linear_layers(model)
-    fused = called(names, FUSED)
-    if fused:
-        return fused
-    found = places(model, {"keys": KEYS, "values": VALUES})
-    return [*found["keys"], *found["values"]]
+    return _projections(model, {"keys": KEYS, "values": VALUES})
+
+
+def _projections(model: PreTrainedModel, roles: Mapping[str, Sequence[str]]) -> list[str]:
+    fused = called(linear_layers(model), FUSED)
+    return fused or [name for names in places(model, roles).values() for name in names]
 
 
 def attention_ends(model: PreTrainedModel) -> list[str]:
@@ -141,6 +136,13 @@ def named(model: PreTrainedModel, modules: Sequence[str]) -> list[str]:
                 f"there are {', '.join(kinds(names))}"
             )
     return called(names, modules)
+
+
+def targets(model: PreTrainedModel, options: Any) -> list[str]:
+    """Return the linear layers that the options of LoRA and its kin are for. Raises UserError for a name none has."""
+    if options.modules:
+        return named(model, options.modules)
+    return queries_and_values(model) if options.targets == "auto" else list(linear_layers(model))
 
 
 def kinds(names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, create_model
+from pydantic import BaseModel, Field, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from backend.deepspeed_config import names
@@ -44,7 +44,7 @@ class _Own(BaseSettings):
 
 def parse(argv: Sequence[str], prog: str = "backend/train.py") -> Arguments:
     """Read the command line. Raises UserError with every flag that is wrong."""
-    given = _given(argv, prog)
+    given = flags_given(argv, JobSpec, _Own, prog=prog, about="Train a model.")
     own = {name: given.pop(name, field.default) for name, field in _Own.model_fields.items()}
     file = Path(own["job"]) if own["job"] else None
     if file and own["sample"]:
@@ -92,9 +92,15 @@ def _absolute(names: Any) -> Any:
     return absolute(names) if isinstance(names, str) else tuple(absolute(name) for name in names)
 
 
-def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in JobSpec.model_fields.items()}
-    flags = create_model("Flags", __base__=_Own, __doc__="Train a model.", **fields)
+def flags_given(
+    argv: Sequence[str], settings: type[BaseModel], own: type[BaseSettings], *, prog: str, about: str
+) -> dict[str, Any]:
+    """Return what the command line says: flags for every setting of a class, and those of the command itself.
+
+    Raises UserError for a flag that there is not, with the one that may be meant.
+    """
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in settings.model_fields.items()}
+    flags = create_model("Flags", __base__=own, __doc__=about, **fields)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(
             flags,
@@ -107,7 +113,7 @@ def _given(argv: Sequence[str], prog: str) -> dict[str, Any]:
         )
     except (SettingsError, argparse.ArgumentError) as error:
         message = str(error).removeprefix("error parsing CLI: ")
-        raise UserError(f"{message}; {_meant(str(error), flags)}`--help` lists the flags") from error
+        raise UserError(f"{message}; {_meant(str(error), flags)}`{prog} --help` lists the flags") from error
     return dict(source())
 
 

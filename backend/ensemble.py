@@ -8,18 +8,16 @@ import shutil
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from backend.data.batching import by_length, of_row, pad
 from backend.data.prepared import Prepared, Split, load_prepared
 from backend.errors import UserError
 from backend.files import write_json, write_text
 from backend.heads.ensemble import FILE, MEMBERS, Member, Settings, is_ensemble, settings_json
-from backend.interfaces import Part, Row, Task
-from backend.predict import TorchEngine
+from backend.interfaces import Row, Task
+from backend.predict import TorchPredictor
 from backend.rundir import Owner, RunDir, Status
 from backend.tasks import TASKS
-from backend.tokenizer import CHAT_TEMPLATE, FILES, Tokenizer
+from backend.tokenizer import CHAT_TEMPLATE, FILES
 
-BATCH = 32
 SPLITS = ("test", "validation")  # whose rows no training of the first run has seen
 UNITS = (("mean", 0.0), ("std", 1.0))  # options of a task whose outputs are numbers
 FREE = {"name", "max_length", "stride", "mean", "std", "labels"}  # options that the runs need not share
@@ -142,21 +140,10 @@ def _report(made: RunDir, runs: Sequence[RunDir]) -> dict[str, Any]:
 
 def _scored(made: RunDir, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the report on some rows."""
-    task = TASKS[made.job.task.name]
-    engine, context = TorchEngine(made.model, task), load_prepared(made.data).context(Tokenizer.load(made.model))
-    windows = [(row, window) for row, found in enumerate(task.encode(rows, context)) for window in found]
-    beside = (*task.targets, *task.extras)
-    inputs = [{key: values for key, values in window.items() if key not in beside} for _, window in windows]
-    said: dict[int, Part] = {}
-    for numbers in by_length([task.length(window) for _, window in windows], BATCH):
-        outputs = engine(pad([inputs[number] for number in numbers], context.tokenizer.pad_id))
-        for place, number in enumerate(numbers):
-            said[number] = task.read(windows[number][1], of_row(outputs, place), context)
-    parts: list[list[Part]] = [[] for _ in rows]
-    for number, (row, _) in enumerate(windows):
-        parts[row].append(said[number])
-    answers = [task.decode(found, row, context) for found, row in zip(parts, rows, strict=True)]
-    report: dict[str, Any] = task.score(answers, rows, context).model_dump(mode="json")
+    predictor = TorchPredictor(made.path)
+    task = predictor.task
+    answers = predictor.predict([task.question(row) for row in rows])
+    report: dict[str, Any] = task.score(answers, rows, predictor.context).model_dump(mode="json")
     return report
 
 

@@ -21,6 +21,17 @@ from backend.stepping import steps
 WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary
 
 
+def as_tensors(
+    features: Sequence[Features], task: Task, pad_id: int, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return windows as a padded batch on a device: what the model reads, and what the loss reads."""
+    kept = [{key: one[key] for key in one if key not in task.extras} for one in features]
+    arrays = pad(kept, pad_id, task.targets)
+    tensors = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+    targets = {key: tensors.pop(key) for key in task.targets}
+    return tensors, targets
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Asks the model of an engine; every call is made by all ranks together."""
@@ -32,11 +43,7 @@ class Evaluation:
 
     def tensors(self, features: Sequence[Features]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return a padded batch on the device: what the model reads, and what the loss reads."""
-        kept = [{key: one[key] for key in one if key not in self.task.extras} for one in features]
-        arrays = pad(kept, self.context.tokenizer.pad_id, self.task.targets)
-        tensors = {key: torch.from_numpy(array).to(self.engine.device) for key, array in arrays.items()}
-        targets = {key: tensors.pop(key) for key in self.task.targets}
-        return tensors, targets
+        return as_tensors(features, self.task, self.context.tokenizer.pad_id, self.engine.device)
 
     def of(self, split: Split) -> tuple[Report, float]:
         """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""

@@ -15,12 +15,10 @@ from backend.interfaces import IGNORED, Context, Task
 from backend.methods import Ranks, Training
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from backend.data.prepared import Split
-    from backend.methods import Tensors
 
 FISHER, ANCHOR = "fisher/", "anchor/"
 
@@ -119,10 +117,11 @@ def _surprise(
     import torch
     from torch.nn import functional
 
+    from backend.evaluating import as_tensors
     from backend.model import input_names
 
     task, context = job
-    inputs, targets = _tensors(split, number, task, context, training.device)
+    inputs, targets = as_tensors(split.features([number]), task, context.tokenizer.pad_id, training.device)
     outputs: Mapping[str, Tensor] = model(**{name: inputs[name] for name in input_names(model, inputs)})
     if not task.chooses:
         numbers = outputs["logits"][targets["labels"] != IGNORED]
@@ -131,17 +130,3 @@ def _surprise(
     random = torch.Generator(device=logits.device).manual_seed(training.seed + number)
     drawn = torch.multinomial(torch.softmax(logits.detach(), dim=-1), 1, generator=random).squeeze(1)
     return functional.cross_entropy(logits, drawn, reduction="sum"), len(drawn)
-
-
-def _tensors(
-    split: Split, number: int, task: Task, context: Context, device: torch.device
-) -> tuple[dict[str, Tensor], Tensors]:
-    import torch
-
-    from backend.data.batching import pad
-
-    (features,) = split.features([number])
-    kept = {name: value for name, value in features.items() if name not in task.extras}
-    arrays = pad([kept], context.tokenizer.pad_id, task.targets)
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-    return tensors, {name: tensors.pop(name) for name in task.targets}

@@ -22,8 +22,6 @@ from backend.rng import load_rng, save_rng
 from backend.schedule import learning_rate, steps_per_epoch, total_steps
 from backend.spec import Schedule
 
-WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary
-
 
 class BoundTuning(NamedTuple):
     """A way to tune with the options and the model that it is for."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.errors import UserError
 from backend.interfaces import Task
-from backend.methods import Batch, Training
+from backend.methods import Batch, Objective, Training
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from backend.spec import JobSpec
-
-ATTACKS = ("fgm", "pgd", "freelb")  # the objectives that nudge embeddings against the model
 
 
 def without_classes(task: Task) -> Iterator[str]:
@@ -35,10 +33,17 @@ def several_classes(task: Task) -> Iterator[str]:
         yield f"needs examples of one class each, which those of {task.title} are not; leave it out"
 
 
-def other_attacks(job: JobSpec, own: str) -> Iterator[str]:
+def used(job: JobSpec) -> dict[str, Objective]:
+    """Return the objectives of a job by the name of their field, the innermost first."""
+    methods = ((key.rpartition(".")[2], method) for key, method, _ in job.methods())
+    return {name: method for name, method in methods if isinstance(method, Objective)}
+
+
+def other_attacks(own: Objective, job: JobSpec) -> Iterator[str]:
     """Yield a fault if a job has several objectives that nudge embeddings: the first of them says so."""
-    first, *others = [name for name in ATTACKS if getattr(job.objectives, name, None) is not None]
-    if others and first == own:
+    moving = {name: one for name, one in used(job).items() if one.moves_embeddings}
+    first, *others = moving
+    if others and moving[first] is own:
         yield f"moves the embeddings, as {' and '.join(others)} would; leave all but one of them out"
 
 
@@ -81,7 +86,7 @@ def nudged(batch: Batch, training: Training, by: Tensor) -> Iterator[None]:
     if not asked:
         raise UserError(
             f"the embeddings of a {type(training.model).__name__} cannot be moved, for it does not look its tokens up "
-            f"as they are in this training; switch off {', '.join(f'objectives.{name}' for name in ATTACKS)}"
+            "as they are in this training; switch off the objective that moves them"
         )
 
 

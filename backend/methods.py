@@ -181,6 +181,10 @@ class Training:
 class Objective(Method):
     """What the loss is, beside that of the task; a job has any number, and they compose in the order of the table."""
 
+    moves_embeddings: ClassVar[bool] = False  # whether it changes what the words become
+    replaces: ClassVar[bool] = False  # whether the loss inside of it is not heard
+    mixes: ClassVar[bool] = False  # whether it mixes the training rows, and so cannot take any others
+
     @abstractmethod
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the loss with this objective around it. Raises UserError if something it needs is not there."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from backend.errors import UserError
 from backend.interfaces import Options
-from backend.spec import JobSpec, dotted_keys, parse_job
+from backend.spec import JobSpec, classes_in, dotted_keys, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 
@@ -203,17 +203,11 @@ def _kinds(key: str) -> set[type]:
 
 def _leaves(model: type[BaseModel], path: list[str]) -> Iterator[type]:
     field = model.model_fields.get(path[0])
-    for kind in _classes(field.annotation) if field else ():
+    for kind in classes_in(field.annotation) if field else ():
         if len(path) == 1:
             yield kind
         elif issubclass(kind, BaseModel):
             yield from _leaves(kind, path[1:])
-
-
-def _classes(annotation: Any) -> list[type]:
-    if isinstance(annotation, type):
-        return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _classes(part)]
 
 
 def _put(raw: dict[str, Any], key: str, value: Any) -> None:

@@ -261,17 +261,18 @@ def _unknown(key: str, model: type[BaseModel]) -> str:
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every setting below a model."""
     for name, field in model.model_fields.items():
-        variants = [kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)]
-        if not variants or type(None) in _classes(field.annotation):  # a plain setting, or a switch
+        variants = [kind for kind in classes_in(field.annotation) if issubclass(kind, BaseModel)]
+        if not variants or type(None) in classes_in(field.annotation):  # a plain setting, or a switch
             yield prefix + name
         for variant in variants:
             yield from dotted_keys(variant, f"{prefix}{name}.")
 
 
-def _classes(annotation: Any) -> list[type]:
+def classes_in(annotation: Any) -> list[type]:
+    """Return the classes that an annotation is made of."""
     if isinstance(annotation, type):
         return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _classes(part)]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in classes_in(part)]
 
 
 def _description(path: list[str], model: type[BaseModel]) -> str:

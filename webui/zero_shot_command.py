@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError, create_model
-from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, SettingsError
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 
 from backend.answering import Predictor
+from backend.arguments import flags_given
 from backend.console import show_report
 from backend.errors import UserError
 from backend.interfaces import Prediction, Row
@@ -35,7 +34,8 @@ class _Own(BaseSettings):
 
 def zero_shot_command(arguments: Sequence[str]) -> None:
     """Answer texts or the rows of a file. Raises UserError for what is wrong with the flags or the file."""
-    given = _given(arguments)
+    about = "Tell labels of your own without training."
+    given = flags_given(arguments, ZeroShot, _Own, prog=PROG, about=about)
     own = _Own.model_construct(**{name: given.pop(name, field.default) for name, field in _Own.model_fields.items()})
     try:
         settings = ZeroShot.model_validate(given)
@@ -72,22 +72,3 @@ def _answer_file(source: Predictor, file: Path, out: Path, columns: dict[str, st
         show_report(f"Zero-shot{some}", source.task.score(answers, truth, source.context))
     elif "label" in columns:
         Console().print(f'no row of the column "{columns["label"]}" has one of the labels, so there is no report')
-
-
-def _given(arguments: Sequence[str]) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in ZeroShot.model_fields.items()}
-    flags = create_model("Flags", __base__=_Own, __doc__="Tell labels of your own without training.", **fields)
-    try:
-        source: CliSettingsSource[Any] = CliSettingsSource(
-            flags,
-            cli_parse_args=list(arguments),
-            cli_prog_name=PROG,
-            cli_exit_on_error=False,
-            cli_avoid_json=True,
-            cli_implicit_flags=True,
-            cli_hide_none_type=True,
-        )
-    except (SettingsError, argparse.ArgumentError) as error:
-        message = str(error).removeprefix("error parsing CLI: ")
-        raise UserError(f"{message}; `{PROG} --help` lists the flags") from error
-    return dict(source())

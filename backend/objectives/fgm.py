@@ -21,6 +21,7 @@ class FGM(Objective):
     title = "FGM"
     about = "Adversarial training in one step: the loss also counts where a small change of the words hurts most."
     paper = "Miyato et al. 2017, Adversarial Training Methods for Semi-Supervised Text Classification, arXiv:1605.07725"
+    moves_embeddings = True
 
     class Options(Objective.Options):
         """How far the embeddings are moved."""
@@ -30,7 +31,7 @@ class FGM(Objective):
 
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
         """Yield that embeddings can be moved by one objective alone."""
-        yield from other_attacks(job, "fgm")
+        yield from other_attacks(self, job)
 
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the loss plus that at r = epsilon g / |g| (equation 5), as a mean, so that its size stays the same.

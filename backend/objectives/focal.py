@@ -25,6 +25,7 @@ class Focal(Objective):
         "Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002; weights by effective number: "
         "Cui et al. 2019, Class-Balanced Loss Based on Effective Number of Samples, arXiv:1901.05555"
     )
+    replaces = True
 
     class Options(Objective.Options):
         """How much less and how much more."""

@@ -25,6 +25,7 @@ class FreeLB(Objective):
     paper = (
         "Zhu et al. 2020, FreeLB: Enhanced Adversarial Training for Natural Language Understanding, arXiv:1909.11764"
     )
+    moves_embeddings = True
 
     class Options(Objective.Options):
         """How the worst place is looked for."""
@@ -35,7 +36,7 @@ class FreeLB(Objective):
 
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
         """Yield that embeddings can be moved by one objective alone."""
-        yield from other_attacks(job, "freelb")
+        yield from other_attacks(self, job)
 
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the mean loss of algorithm 1, which begins at a random place within epsilon / sqrt(N).

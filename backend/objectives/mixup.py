@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from backend.interfaces import Task
-from backend.losses import chance, several_classes
+from backend.losses import chance, several_classes, used
 from backend.methods import Batch, Found, Loss, Objective, Training
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Mixup(Objective):
         "Sun et al. 2020, Mixup-Transformer: Dynamic Data Augmentation for NLP Tasks, arXiv:2010.02394; "
         "Chen et al. 2020, MixText, arXiv:2004.12239"
     )
+    replaces = True
+    mixes = True
 
     class Options(Objective.Options):
         """How much is mixed."""
@@ -38,8 +40,9 @@ class Mixup(Objective):
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
         """Yield that there must be one class to mix, and that another objective replaces the loss too."""
         yield from several_classes(task)
-        if getattr(job.objectives, "focal", None) is not None:
-            yield "replaces the loss, as focal does; leave one of them out"
+        others = [name for name, one in used(job).items() if one.replaces and one is not self]
+        if others:
+            yield f"replaces the loss, as {' and '.join(others)} does; leave one of them out"
 
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the cross entropy of share x + (1 - share) x' with share y + (1 - share) y' (section 2.1 of Sun).

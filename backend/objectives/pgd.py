@@ -21,6 +21,7 @@ class PGD(Objective):
     title = "PGD"
     about = "Adversarial training in several steps: a worse place than FGM finds, at a pass forward and back for each."
     paper = "Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv:1706.06083"
+    moves_embeddings = True
 
     class Options(Objective.Options):
         """How the worst place is looked for."""
@@ -33,7 +34,7 @@ class PGD(Objective):
 
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
         """Yield that embeddings can be moved by one objective alone."""
-        yield from other_attacks(job, "pgd")
+        yield from other_attacks(self, job)
 
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the loss plus that at the end of r <- P(r + step_size g / |g|) (section 2.1), as a mean.

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backend.errors import UserError
 from backend.interfaces import IGNORED, Features, Task
-from backend.losses import chance
+from backend.losses import chance, used
 from backend.methods import Batch, Found, Loss, Objective, Training
 from backend.unlabelled import Unlabelled
 
@@ -56,8 +56,8 @@ class PseudoLabels(Objective):
         of_rows = task.one_class or (task.chooses and task.auto_model == "AutoModelForSequenceClassification")
         if not of_rows:
             yield f"needs classes of whole rows, which those of {task.title} are not; leave it out"
-        if getattr(job.objectives, "mixup", None) is not None:
-            yield "has rows that mixup could not mix, as they have no classes; leave one of them out"
+        for name in (name for name, one in used(job).items() if one.mixes):
+            yield f"has rows that {name} could not mix, as they have no classes; leave one of them out"
 
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the loss plus weight times the mean loss on unlabelled rows (equation 4 of FixMatch).

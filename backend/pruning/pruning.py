@@ -8,15 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from backend.data.batching import pad
 from backend.data.prepared import Split
 from backend.errors import UserError
+from backend.evaluating import as_tensors
 from backend.files import write_json
 from backend.heads.ensemble import is_ensemble
-from backend.interfaces import Features, Task
+from backend.interfaces import Task
 from backend.model import ADDED, input_names, load_saved, load_tokenizer, save_model
 from backend.pruning.classes import family_of
 from backend.pruning.cutting import Kept, Shares, choose, cut
@@ -99,13 +98,6 @@ def _batches(model: PreTrainedModel, task: Task, split: Split, numbers: list[int
     pad_id = Tokenizer.load(Path(str(model.name_or_path))).pad_id
     order = sorted(numbers, key=lambda number: int(split.lengths[number]))
     for start in range(0, len(order), BATCH):
-        yield _tensors(model, task, split.features(order[start : start + BATCH]), pad_id)
-
-
-def _tensors(
-    model: PreTrainedModel, task: Task, features: list[Features], pad_id: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    kept = [{key: one[key] for key in one if key not in task.extras} for one in features]
-    arrays = pad(kept, pad_id, task.targets)
-    targets = {key: torch.from_numpy(arrays.pop(key)) for key in task.targets}
-    return {name: torch.from_numpy(arrays[name]) for name in input_names(model, arrays)}, targets
+        features = split.features(order[start : start + BATCH])
+        inputs, targets = as_tensors(features, task, pad_id, torch.device("cpu"))
+        yield {name: inputs[name] for name in input_names(model, inputs)}, targets

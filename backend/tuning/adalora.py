@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from backend.adapters import NAME, fold, inject, linear_layers, named, queries_and_values, tuned_layers
+from backend.adapters import NAME, fold, inject, targets, tuned_layers
 from backend.interfaces import Task
 from backend.methods import Batch, Found, Loss, Step, Training, Tuning
 from backend.weights import assign, whole
@@ -67,15 +67,12 @@ class AdaLoRA(Tuning):
         import torch
         from peft import AdaLoraConfig
 
-        names = named(model, options.modules) if options.modules else None
-        if names is None:
-            names = queries_and_values(model) if options.targets == "auto" else list(linear_layers(model))
         config = AdaLoraConfig(
             target_r=options.rank,
             init_r=options.first_rank,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
-            target_modules=names,
+            target_modules=targets(model, options),
             tinit=int(options.before * total_steps),
             tfinal=int(options.after * total_steps),
             deltaT=options.every,

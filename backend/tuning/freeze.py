@@ -11,14 +11,13 @@ from pydantic import Field
 from backend.depth import below_the_top, depths, layers, named
 from backend.errors import UserError
 from backend.interfaces import Task
+from backend.losses import used
 from backend.methods import Loss, Training, Tuning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from backend.spec import JobSpec
-
-NUDGING = ("fgm", "pgd", "freelb")  # objectives that move the embeddings of a batch
 
 
 class Freeze(Tuning):
@@ -95,7 +94,7 @@ class Freeze(Tuning):
 
 def _no_cache(options: Any, job: JobSpec, task: Task) -> Iterator[str]:
     """Yield why what the frozen layers put out is not the same in every pass, or cannot be kept."""
-    nudged = [key for key in NUDGING if getattr(job.objectives, key, None) is not None]
+    nudged = [name for name, one in used(job).items() if one.moves_embeddings]
     if nudged:
         yield f"cache keeps what the words become, but objectives.{nudged[0]} moves the words; leave one of them out"
     if options.embeddings and not options.frozen:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from backend.adapters import fold, inject, linear_layers, named, queries_and_values
+from backend.adapters import fold, inject, targets
 from backend.methods import Tuning
 
 if TYPE_CHECKING:
@@ -44,14 +44,11 @@ class LoRA(Tuning):
         """Put peft's LoRA beside the linear layers."""
         from peft import LoraConfig
 
-        names = named(model, options.modules) if options.modules else None
-        if names is None:
-            names = queries_and_values(model) if options.targets == "auto" else list(linear_layers(model))
         config = LoraConfig(
             r=options.rank,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
-            target_modules=names,
+            target_modules=targets(model, options),
             use_rslora=options.rslora,
             use_dora=options.dora,
         )
