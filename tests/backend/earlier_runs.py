@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tiny_runs import argv, the_run
+
 from backend.arguments import parse
 from backend.rank import connect
 from backend.rundir import RunDir
@@ -24,20 +26,10 @@ def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[
         "schedule.warmup": 0,
         "schedule.evaluate_every": STEPS,
         "precision": "fp32",
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given, **settings)
 
 
 def trained(model: Path, data: Path, workspace: Path, **settings: object) -> RunDir:
     train(parse(flags(model, data, workspace, **settings)), connect())
     return the_run(workspace)
-
-
-def losses(run: RunDir) -> list[float]:
-    return [record["loss"] for record in run.metrics() if record["kind"] == "train"]

@@ -12,6 +12,7 @@ import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 from transformers import AutoModelForSequenceClassification
 
 from backend import deepspeed_config
@@ -77,14 +78,8 @@ def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[
         "schedule.clip_norm": 0.5,
         "schedule.evaluate_every": STEPS,
         "precision": "fp32",
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given, **settings)
 
 
 def steps(run: RunDir) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import forked_ranks
 import pytest
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 
 from backend.arguments import parse
 from backend.augment import AUGMENTATIONS
@@ -60,12 +61,7 @@ def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, objec
         "precision": "fp32",
         **settings,
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from backend.arguments import parse
@@ -80,14 +81,8 @@ def flags(task: str, model: Path, data: Path, workspace: Path, **settings: objec
         "schedule.evaluate_every": STEPS,
         "precision": "fp32",
         **({"task.max_target_length": 16, "task.generation.max_new_tokens": 8} if task == PAIRS else {}),
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 from torch.nn import functional
 
 from backend.arguments import parse
 from backend.objectives.contrastive import contrasts
 from backend.rank import connect
-from backend.rundir import RunDir
 from backend.session import train
 
 
@@ -49,12 +49,7 @@ def flags(model: Path, data: Path, workspace: Path, stage: int) -> list[str]:
         "objectives.fgm": "on",
         "deepspeed": f"zero{stage}",
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given)
 
 
 @pytest.mark.slow

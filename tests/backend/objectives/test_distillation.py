@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_runs import argv, losses
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
@@ -45,19 +46,14 @@ def flags(task: str, model: Path, data: Path, workspace: Path, **settings: objec
         "schedule.warmup": 0,
         "schedule.evaluate_every": STEPS,
         "precision": "fp32",
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return argv(given, **settings)
 
 
 def trained(task: str, model: Path, data: Path, workspace: Path, **settings: object) -> RunDir:
     train(parse(flags(task, model, data, workspace, **settings)), connect())
     (run,) = RunDir.all(workspace)
     return run
-
-
-def losses(run: RunDir) -> list[float]:
-    return [record["loss"] for record in run.metrics() if record["kind"] == "train"]
 
 
 ROWS: dict[str, Callable[[int], dict[str, Any]]] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import earlier_runs
 import forked_ranks
 import pytest
+import tiny_runs
 from safetensors.torch import load_file
 
 from backend.rundir import RunDir
@@ -52,7 +53,7 @@ def shared_out(
     ]
     log = root / "ranks.log"
     forked_ranks.finish(forked_ranks.start(2, argv, log), log)
-    return {(method, stage): earlier_runs.the_run(root / f"{method}-{stage}") for method, stage in JOBS}
+    return {(method, stage): tiny_runs.the_run(root / f"{method}-{stage}") for method, stage in JOBS}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,7 +65,7 @@ def test_two_ranks_make_the_updates_of_one_process(
     for one, stage in JOBS:
         if one == method:
             found = shared_out[one, stage]
-            assert earlier_runs.losses(found) == pytest.approx(earlier_runs.losses(alone), rel=1e-4)
+            assert tiny_runs.losses(found) == pytest.approx(tiny_runs.losses(alone), rel=1e-4)
             others = load_file(found.model / "model.safetensors")
             assert max(float((weights[name] - others[name]).abs().max()) for name in weights) <= 1e-4
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import forked_ranks
 import pytest
+from tiny_runs import argv
 
 from backend import deepspeed_config
 from backend.arguments import parse
@@ -33,7 +34,7 @@ def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[
         "precision": "fp32",
         **settings,
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return argv(given)
 
 
 def switched(together: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 from torch import Tensor
 from torch.nn import functional
 
@@ -186,16 +187,11 @@ def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, objec
         "seed": SEED,
         **settings,
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return argv(given)
 
 
 def parts(case: str, count: int) -> dict[str, object]:
     return {} if case == "contrastive" else {"schedule.accumulation_steps": count}
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
 
 
 class References:

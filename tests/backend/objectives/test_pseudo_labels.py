@@ -9,6 +9,7 @@ from typing import Any
 import earlier_runs
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
@@ -70,7 +71,7 @@ def test_the_loss_is_that_of_a_plain_reference(
     best, chosen = torch.softmax(unknown, -1).max(dim=-1)
     each = functional.cross_entropy(unknown, chosen, reduction="none") * (best >= threshold)
     expected = functional.cross_entropy(known, labels) + 2 * each.mean()
-    assert earlier_runs.losses(run) == pytest.approx([expected.item()], rel=1e-5)
+    assert tiny_runs.losses(run) == pytest.approx([expected.item()], rel=1e-5)
 
 
 def test_the_weight_rises_at_first(start: RunDir, tiny_data: Path, unlabelled: Path, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_the_weight_rises_at_first(start: RunDir, tiny_data: Path, unlabelled: P
         for ramp in (0, 1)
     }
     plain = earlier_runs.trained(start.model, tiny_data, tmp_path / "plain", **still)
-    found = {ramp: np.subtract(earlier_runs.losses(run), earlier_runs.losses(plain)) for ramp, run in runs.items()}
+    found = {ramp: np.subtract(tiny_runs.losses(run), tiny_runs.losses(plain)) for ramp, run in runs.items()}
     shares = np.arange(1, earlier_runs.STEPS + 1) / earlier_runs.STEPS
     assert found[1] == pytest.approx(shares * found[0], rel=1e-3)
 
@@ -110,7 +111,7 @@ def test_labels_of_several_classes_count_by_themselves(tiny_model: Path, unlabel
     settings = {"task.name": "multi-label-classification", **pseudo(unlabelled, threshold=0.5, hidden=0)}
     run = earlier_runs.trained(tiny_model, data, tmp_path / "runs", **settings)
     plain = earlier_runs.trained(tiny_model, data, tmp_path / "plain", **{"task.name": settings["task.name"]})
-    assert earlier_runs.losses(run)[0] > earlier_runs.losses(plain)[0] + 0.5
+    assert tiny_runs.losses(run)[0] > tiny_runs.losses(plain)[0] + 0.5
 
 
 def test_what_cannot_be_is_refused(tiny_model: Path, tiny_data: Path, unlabelled: Path, tmp_path: Path) -> None:

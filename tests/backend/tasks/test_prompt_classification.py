@@ -9,6 +9,7 @@ from typing import Any
 import forked_ranks
 import pytest
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors
 
@@ -16,7 +17,6 @@ from backend.arguments import parse
 from backend.errors import UserError
 from backend.interfaces import Context, Row
 from backend.rank import connect
-from backend.rundir import RunDir
 from backend.session import train
 from backend.tasks.prompt_classification import PromptClassification
 from backend.tokenizer import Tokenizer
@@ -159,14 +159,8 @@ def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[
         "schedule.learning_rate": 2e-3,
         "schedule.evaluate_every": 12,
         "precision": "fp32",
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given, **settings)
 
 
 def test_it_learns_which_word_belongs(model: Path, data: Path, tmp_path: Path) -> None:

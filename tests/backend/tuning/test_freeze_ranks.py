@@ -7,6 +7,7 @@ from pathlib import Path
 import forked_ranks
 import pytest
 from safetensors.torch import load_file
+from tiny_runs import argv, the_run
 
 from backend.arguments import parse
 from backend.rank import connect
@@ -32,14 +33,8 @@ def flags(model: Path, data: Path, workspace: Path, kind: str, **settings: objec
         "schedule.batch_size": 8,
         "schedule.learning_rate": 1e-3,
         "precision": "fp32",
-        **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
-
-
-def the_run(workspace: Path) -> RunDir:
-    (run,) = RunDir.all(workspace)
-    return run
+    return argv(given, **settings)
 
 
 @pytest.fixture(scope="module")

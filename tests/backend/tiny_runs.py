@@ -1,0 +1,25 @@
+"""What tests of whole trainings share: their flags, the run that they made, its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from backend.rundir import RunDir
+
+
+def argv(given: Mapping[str, object], **settings: object) -> list[str]:
+    """Return flags for settings by their dotted names; in those by keyword, two underscores stand for the dot."""
+    every = {**given, **{name.replace("__", "."): value for name, value in settings.items()}}
+    return [part for name, value in every.items() for part in (f"--{name}", str(value))]
+
+
+def the_run(workspace: Path) -> RunDir:
+    """Return the one run of a workspace."""
+    (run,) = RunDir.all(workspace)
+    return run
+
+
+def losses(run: RunDir) -> list[float]:
+    """Return the loss of every step."""
+    return [record["loss"] for record in run.metrics() if record["kind"] == "train"]
