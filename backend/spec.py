@@ -220,7 +220,9 @@ def explain(error: ValidationError, model: type[BaseModel] = JobSpec) -> Iterato
         path = [str(part) for part in fault["loc"] if part not in TASKS and part not in TUNINGS]
         key = ".".join(path) or "job"
         message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "missing":
+        if not path and fault["type"] == "value_error":  # of the whole: each line of it names its key
+            yield from message.splitlines()
+        elif fault["type"] == "missing":
             yield f"{key}: is missing; {_description(path, model)}"
         elif fault["type"] == "extra_forbidden":
             yield f"{key}: {_unknown(key, model)}"

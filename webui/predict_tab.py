@@ -26,10 +26,10 @@ def build(shared: Shared, opened: gr.Tab) -> None:
     views = [VIEWS[task.view](name, task, source) for name, task in TASKS.items()]
     tab = PredictTab(shared, views)
     hint = gr.HTML(js_on_load=None)
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, visible=False) as asking:  # nobody can ask before a model is chosen
         with gr.Column(scale=5, min_width=320):
             title = gr.Markdown()
-            for view in views:  # each is hidden until a model of its task is chosen: nobody can ask before that
+            for view in views:  # each is hidden until a model of its task is chosen
                 view.build()
         with gr.Column(scale=4, min_width=320):
             gr.Markdown("## A file")
@@ -45,7 +45,8 @@ def build(shared: Shared, opened: gr.Tab) -> None:
 
     refresh: dict[str, Any] = {"fn": tab.sources, "inputs": source, "outputs": [source, hint], **QUIET}
     opened.select(**refresh)  # also where the address opens it
-    source.change(tab.show_task, source, [title, *(output for view in views for output in view.outputs)], **QUIET)
+    shown = [asking, title, *(output for view in views for output in view.outputs)]
+    source.change(tab.show_task, source, shown, **QUIET)
     answer_file.click(tab.predict_file, [source, upload, columns], [done, wrong], **EVENT)
 
 
@@ -69,9 +70,10 @@ class PredictTab:
         try:
             model = predicting.trained(Path(path)) if path else None
         except UserError:  # the model's files are gone; a question to it says so
-            return [gr.skip()] * (1 + sum(len(view.outputs) for view in self._views))
+            return [gr.skip()] * (2 + sum(len(view.outputs) for view in self._views))
         title = f"## {TASKS[model.task_name].title}" if model else ""
-        return [title, *(value for view in self._views for value in view.updates(model))]
+        asking = gr.Row(visible=model is not None)
+        return [asking, title, *(value for view in self._views for value in view.updates(model))]
 
     def predict_file(self, path: str | None, uploaded: str | None, columns: str) -> tuple[Any, str]:
         """Answer the rows of a file and offer them for download."""

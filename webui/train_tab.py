@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared, keep_up
 from webui.visitors import refuse_paths_of_the_machine
 
 SOURCE = "data.train"
+READ = ("task", "data", "model")  # what decides how data are read, and what a job cannot do without
 DATA_FIELDS = ("task", "data.columns")
 MAIN_FIELDS = (
     "model",
@@ -124,7 +125,10 @@ class TrainTab:
 
     def job(self, *answers: Any) -> JobSpec:
         """Return the job that the form means. Raises UserError with all that is wrong."""
-        job = parse_job(self._form.collect(*answers))
+        return self._allowed(self._form.collect(*answers))
+
+    def _allowed(self, raw: Mapping[str, Any]) -> JobSpec:
+        job = parse_job(raw)
         if self._shared.open_to_others:
             refuse_paths_of_the_machine(job, self._shared.workspace)
         return job
@@ -144,7 +148,8 @@ class TrainTab:
     def preview(self, *answers: Any) -> str:
         """Return the first rows and the label counts, or what is wrong with the data."""
         try:
-            job = self.job(*answers)
+            raw = self._form.collect(*answers)
+            job = self._allowed({key: raw[key] for key in READ})  # what is wrong elsewhere does not hide the data
             return preview_html(preview(job.data, TASKS[job.task.name], job.task))
         except UserError as error:
             return render.problem(str(error), "The data cannot be used yet")

@@ -177,3 +177,14 @@ def test_every_setting_has_a_dotted_name_of_its_own() -> None:
     keys = list(dotted_keys(JobSpec))
     assert {"model", "seed", "data.train", "schedule.learning_rate", "task.max_length", "tuning.layers"} <= set(keys)
     assert set(JobSpec.model_fields) == {key.partition(".")[0] for key in keys}
+
+
+def test_a_method_that_does_not_fit_is_named_by_its_key_alone() -> None:
+    raw = {**LEAST, "augment": {"mentions": "on"}, "objectives": {"fgm": "on", "pgd": "on"}}
+    with pytest.raises(UserError) as caught:
+        parse_job(raw)
+    assert str(caught.value).splitlines() == [
+        "the job is not valid:",
+        "  objectives.fgm: moves the embeddings, as pgd would; leave all but one of them out",
+        "  augment.mentions: replaces entities, but the rows of Text classification have none; leave it out",
+    ]
