@@ -113,7 +113,7 @@ def flags_given(
         )
     except (SettingsError, argparse.ArgumentError) as error:
         message = str(error).removeprefix("error parsing CLI: ")
-        raise UserError(f"{message}; {_meant(str(error), flags)}`{prog} --help` lists the flags") from error
+        raise UserError(f"{message}; {_meant(str(error), flags)}`--help` lists the flags") from error
     return dict(source())
 
 
