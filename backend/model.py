@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +38,9 @@ from backend.tokenizer import SPECIAL, Tokenizer
 from backend.tuning import TUNINGS
 
 ADDED = "tuning.json"  # in the folder of a model that has more weights than its class: how they were added
+
+# As long as transformers loads a model, its classes do not tie weights; two loads at once would leave them so for good.
+_LOADING = threading.Lock()
 
 
 def _quiet() -> None:
@@ -102,15 +106,16 @@ def load_model(job: JobSpec, task: Task, labels: Sequence[str]) -> PreTrainedMod
     register(source)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     try:
-        model: PreTrainedModel = task.model_class().from_pretrained(
-            source,
-            revision=job.revision,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # a head that was trained for other labels is replaced
-            use_safetensors=True,
-            trust_remote_code=False,
-            **(names if labels else {}),
-        )
+        with _LOADING:
+            model: PreTrainedModel = task.model_class().from_pretrained(
+                source,
+                revision=job.revision,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a head that was trained for other labels is replaced
+                use_safetensors=True,
+                trust_remote_code=False,
+                **(names if labels else {}),
+            )
     except (OSError, ValueError) as error:
         raise _not_loaded(job, error) from error
     return keep_layers(model, job.layers) if job.layers else model
@@ -192,7 +197,8 @@ def load_saved_as(folder: Path, model_class: Any) -> PreTrainedModel:
     if is_ensemble(folder):
         ensemble: Any = Ensemble.load(folder, lambda member: load_saved_as(member, model_class))
         return cast("PreTrainedModel", ensemble)
-    model: PreTrainedModel = model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    with _LOADING:
+        model: PreTrainedModel = model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     if (folder / ADDED).is_file():
         model = _with_added(model, folder)
     model.requires_grad_(False)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 )
 ROOT = Path(__file__).resolve().parents[2]
+
+
+RUNNING: list[Server] = []
 
 
 class Server:
@@ -74,8 +77,19 @@ class Server:
 def serving(workspace: Path) -> Iterator[Server]:
     running = Server(workspace, workspace.with_name("server.log"))
     running.start()
+    RUNNING.append(running)
     yield running
+    RUNNING.remove(running)
     running.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Add to a failure what the servers said: the page itself shows no more than that there was an error."""
+    report = yield
+    if report.failed:
+        report.sections += [("what the server said", running.log()[-8000:]) for running in RUNNING]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +171,7 @@ def finished_run(workspace: Path, task_name: str, rows: list[dict[str, Any]], mo
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     options: dict[str, Any] = {"name": task_name}
     if "generation" in TASKS[task_name].Options.model_fields:
-        options["generation"] = {"max_new_tokens": 12}
+        options["generation"] = {"max_new_tokens": 12, "no_repeat_ngram_size": 1}  # else one token for ever
     job = parse_job({"name": task_name, "task": options, "model": str(model), "data": {"train": str(file)}})
     run = RunDir.create(workspace, job)
     task, tokenizer = TASKS[task_name], load_tokenizer(job)

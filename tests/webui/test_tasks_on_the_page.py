@@ -93,6 +93,7 @@ def test_the_form_of_every_task_shows_the_answer_of_its_model(
         (answer,) = predictor(run.path).predict([row])
         ask(page, run, row)
         expected = {part for part in map(squeezed, words(answer)) if part}
+        assert expected, (name, answer)
         for _ in range(300):
             found = squeezed(shown(page, name))
             if all(part in found for part in expected):
