@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from backend.adapters import fold, inject, targets
+from backend.few_bits import pack, unpack
+from backend.interfaces import Task
 from backend.methods import Tuning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from backend.spec import JobSpec
 
 
 class LoRA(Tuning):
@@ -20,7 +26,8 @@ class LoRA(Tuning):
     about = "Small matrices beside the large ones are trained: a fraction of the memory, and nothing is slower later."
     paper = (
         "Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685; rsLoRA: "
-        "Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024, arXiv:2402.09353"
+        "Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024, arXiv:2402.09353; "
+        "base_bits: Dettmers et al. 2023, QLoRA, arXiv:2305.14314"
     )
     adds = True
 
@@ -39,16 +46,35 @@ class LoRA(Tuning):
         )
         rslora: bool = Field(False, description="Divide alpha by the root of the rank (rsLoRA): for high ranks.")
         dora: bool = Field(False, description="Train the length of each row of the weight besides (DoRA).")
+        base_bits: Literal[32, 8, 4] = Field(
+            32,
+            description="Bits of each pretrained weight of the linear layers: 8 and 4 take less memory and more time.",
+        )
+
+    def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
+        """Yield that weights in few bits cannot be had here, or not together with something else."""
+        if options.base_bits == 32:
+            return
+        if find_spec("bitsandbytes") is None:
+            yield (
+                "keeps weights in few bits with bitsandbytes, which is missing here; `pip install bitsandbytes`, or "
+                "set base_bits to 32"
+            )
+        if options.dora:
+            yield "takes the length of whole weights (dora), which few bits do not have; leave one of them out"
 
     def apply(self, model: PreTrainedModel, options: Any, total_steps: int) -> PreTrainedModel:
         """Put peft's LoRA beside the linear layers."""
         from peft import LoraConfig
 
+        places = targets(model, options)
+        if options.base_bits < 32:
+            model = pack(model, options.base_bits)
         config = LoraConfig(
             r=options.rank,
             lora_alpha=options.alpha,
             lora_dropout=options.dropout,
-            target_modules=targets(model, options),
+            target_modules=places,
             use_rslora=options.rslora,
             use_dora=options.dora,
         )
@@ -56,4 +82,4 @@ class LoRA(Tuning):
 
     def merge(self, model: PreTrainedModel, options: Any) -> PreTrainedModel:
         """Add the products to the weights."""
-        return fold(model)
+        return fold(unpack(model))

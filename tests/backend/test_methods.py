@@ -45,6 +45,7 @@ TABLES: dict[str, Mapping[str, object]] = {"tuning": TUNINGS, "objectives": OBJE
 # What these need, rows with entities and a model that writes, their own tests give them.
 ELSEWHERE = {"augment.mentions", "augment.back-translation"}
 METHODS = [f"{group}.{key}" for group, table in TABLES.items() for key in table if f"{group}.{key}" not in ELSEWHERE]
+METHODS += ["tuning.lora base_bits=4", "tuning.lora base_bits=8"]
 
 
 def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, object]) -> list[str]:
@@ -74,6 +75,7 @@ def earlier(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPath
 
 def settings(method: str, earlier: RunDir, rows: Path) -> dict[str, object]:
     """Return the flags that switch a method on."""
+    method, _, option = method.partition(" ")
     group, _, key = method.partition(".")
     setting = f"{group}.{field_of(key)}"
     switch: dict[str, object] = {"tuning.name": key} if group == "tuning" else {setting: "on"}
@@ -81,7 +83,8 @@ def settings(method: str, earlier: RunDir, rows: Path) -> dict[str, object]:
     needed = {name: value.format(**places) for name, value in NEEDS.get(method, {}).items()}
     if any(name.startswith(f"{setting}.") for name in needed):
         switch = {}  # a setting switches it on, too
-    return {**switch, **needed}
+    name, _, value = option.partition("=")
+    return {**switch, **needed, **({f"{group}.{name}": value} if option else {})}
 
 
 class Runs:

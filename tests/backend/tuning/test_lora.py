@@ -65,7 +65,10 @@ def test_the_two_matrices_and_the_head_are_trained(tiny_model: Path, settings: d
     assert sum(weight.numel() for weight in trainable(model)) == count + HEAD
 
 
-@pytest.mark.parametrize("settings", [{}, {"dora": True}, {"rslora": True, "targets": "all-linear"}])
+FEW_BITS = [{"base_bits": 4}, {"base_bits": 8, "targets": "all-linear"}]
+
+
+@pytest.mark.parametrize("settings", [{}, {"dora": True}, {"rslora": True, "targets": "all-linear"}, *FEW_BITS])
 def test_what_was_added_folds_into_the_weights(tiny_model: Path, settings: dict[str, Any]) -> None:
     model = moved(tuned(tiny_model, **settings))
     expected = logits(model)
@@ -74,6 +77,43 @@ def test_what_was_added_folds_into_the_weights(tiny_model: Path, settings: dict[
     folded = LORA.merge(model, options(**settings))
     assert folded.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(logits(folded), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_pretrained_layers_take_few_bits(tiny_model: Path, bits: int) -> None:
+    whole, packed = tuned(tiny_model), tuned(tiny_model, base_bits=bits)
+    assert [*map(torch.numel, trainable(packed))] == [*map(torch.numel, trainable(whole))]
+    layer = "bert.encoder.layer.0.output.dense"
+    kept, before = packed.get_submodule(layer).weight, whole.get_submodule(layer).weight
+    assert kept.numel() * kept.element_size() == before.numel() * bits // 8
+    rounded = packed.get_submodule(layer).plain().weight
+    torch.testing.assert_close(rounded, before, rtol=0, atol=float(before.abs().max()) * {4: 0.2, 8: 0.02}[bits])
+    assert packed.classifier.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_gradients_pass_through_layers_in_few_bits(tiny_model: Path, kind: torch.dtype) -> None:
+    packed = tuned(tiny_model, base_bits=4).get_submodule("bert.encoder.layer.0.output.dense")
+    plain, inputs = packed.plain(), torch.randn(3, 5, BETWEEN)
+    gradients = []
+    for layer in (packed, plain):
+        given = inputs.clone().requires_grad_()
+        with torch.autocast("cpu", kind, enabled=kind != torch.float32):
+            out = layer(given)
+        assert out.dtype == kind
+        out.float().square().sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_few_bits_and_whole_weights_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    job: Any = None
+    assert list(LORA.faults(options(base_bits=4), job, job)) == []
+    (fault,) = LORA.faults(options(base_bits=4, dora=True), job, job)
+    assert "dora" in fault
+    monkeypatch.setattr("backend.tuning.lora.find_spec", lambda _: None)
+    (fault,) = LORA.faults(options(base_bits=8), job, job)
+    assert "pip install bitsandbytes" in fault
 
 
 def test_a_name_that_no_layer_has_is_an_error_with_those_there_are(tiny_model: Path) -> None:

@@ -97,6 +97,29 @@ def test_freeze_trains_the_head_and_the_layers_on_top(name: str, layers: int, *,
     assert count(model) == head + layers * LAYER + with_embeddings * embeddings
 
 
+# Of two layers: what each way to tune trains beside the last layer of the head. A pooler was pretrained, and has biases.
+ADDED = {
+    "ia3": ({}, 2 * (WIDTH + WIDTH + BETWEEN)),
+    "bitfit": ({}, 2 * (4 * WIDTH + WIDTH + BETWEEN + WIDTH + WIDTH) + WIDTH + WIDTH),
+    "adapters": ({"size": 5}, 2 * (WIDTH * 5 + 5 + 5 * WIDTH + WIDTH)),
+    "adapters-both": ({"size": 5, "after": "both"}, 2 * 2 * (WIDTH * 5 + 5 + 5 * WIDTH + WIDTH)),
+    "prefix-tuning": ({"length": 3}, 2 * 2 * 3 * WIDTH),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_what_is_added_and_the_head_are_trained(name: str) -> None:
+    settings, expected = ADDED[name]
+    assert count(tuned(pretrained(bert()), name.removesuffix("-both"), **settings)) == expected + ANSWER
+
+
+def pretrained(model: PreTrainedModel) -> PreTrainedModel:
+    """Mark all weights as loading marks those that it has found."""
+    for name, weight in model.named_parameters():
+        weight._is_hf_initialized = not name.startswith("classifier.")  # type: ignore[attr-defined]
+    return model
+
+
 def test_the_layers_that_stay_are_the_lowest() -> None:
     model = tuned(bert(), "freeze", layers=1)
     moving = {name for name, weight in model.named_parameters() if weight.requires_grad}
