@@ -1,16 +1,19 @@
 """What every way to tune, every objective and every augmentation promises.
 
-A few steps lower the loss; two ranks under ZeRO-2 and ZeRO-3 make the updates of one process; what the run leaves
-behind answers alike in torch and in ONNX.
+A few steps lower the loss; two ranks under ZeRO-2 and ZeRO-3 make the updates of one process; a run that was stopped
+ends with the weights of one that was not; what the run leaves behind answers alike in torch and in ONNX.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import forked_ranks
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_runs import argv, the_run
 
@@ -146,6 +149,33 @@ def test_two_ranks_make_the_updates_of_one_process(
         others = load_file(found.model / "model.safetensors")
         assert weights.keys() == others.keys()
         assert max(float((weights[name] - others[name]).abs().max()) for name in weights) <= APART.get(method, 1e-4)
+
+
+@pytest.fixture(scope="module")
+def dropping(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny model with dropout, for what chance does must go on where it was."""
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("dropping") / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    method: str, dropping: Path, tiny_data: Path, earlier: RunDir, tmp_path: Path
+) -> None:
+    model = {} if "model" in NEEDS.get(method, {}) else {"model": dropping}
+    short = {"schedule.steps": 4, "schedule.evaluate_every": 4, **settings(method, earlier, tiny_data), **model}
+    jobs = [parse(flags(dropping, tiny_data, tmp_path / name, short)) for name in ("whole", "stopped")]
+    whole, stopped = (RunDir.create(job.workspace, job.job) for job in jobs)
+    train(parse(["--job", str(whole.job_file)]), connect())
+    stopped.request_stop(100)
+    train(parse(["--job", str(stopped.job_file)]), connect())
+    assert stopped.status().step == 1
+    train(parse(["--job", str(stopped.job_file), "--resume"]), connect())
+    one, other = (load_file(run.model / "model.safetensors") for run in (whole, stopped))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from backend.errors import UserError
 from backend.losses import nudged, random_nudge, uphill, within
 from backend.methods import Batch
-from backend.rundir import RunDir
 from backend.tasks import TASKS
 
 IDS = torch.tensor([[2, 5, 7, 9, 3], [2, 4, 3, 0, 0]])
@@ -109,26 +105,3 @@ def test_a_model_that_does_not_look_its_tokens_up_is_refused(encoder: Any) -> No
         nudged(own, training(encoder, "text-classification"), torch.zeros(2, 5, 32)),
     ):
         encoder(inputs_embeds=torch.zeros(2, 5, 32), attention_mask=MASK)
-
-
-@pytest.mark.parametrize("objective", ["fgm", "pgd", "freelb", "mixup", "r_drop"])
-def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
-    objective: str,
-    tiny_model: Path,
-    tmp_path: Path,
-    new_tiny_run: Callable[..., RunDir],
-    train_here: Callable[..., None],
-) -> None:
-    model = shutil.copytree(tiny_model, tmp_path / "with-dropout")
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    settings = {"model": model, "schedule.steps": 4, f"objectives.{objective}": "on", "schedule.learning_rate": 1e-3}
-    whole, stopped = new_tiny_run(**settings), new_tiny_run(**settings)
-    train_here(whole)
-    stopped.request_stop(100)
-    train_here(stopped)
-    assert stopped.status().step == 1
-    train_here(stopped, "--resume")
-    one, other = (load_file(run.model / "model.safetensors") for run in (whole, stopped))
-    assert all(torch.equal(one[name], other[name]) for name in one)

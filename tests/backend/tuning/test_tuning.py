@@ -97,7 +97,7 @@ def test_freeze_trains_the_head_and_the_layers_on_top(name: str, layers: int, *,
     assert count(model) == head + layers * LAYER + with_embeddings * embeddings
 
 
-# Of two layers: what each way to tune trains beside the last layer of the head. A pooler was pretrained, and has biases.
+# Of two layers: what each way to tune trains beside the last layer of the head; the pooler was pretrained.
 ADDED = {
     "ia3": ({}, 2 * (WIDTH + WIDTH + BETWEEN)),
     "bitfit": ({}, 2 * (4 * WIDTH + WIDTH + BETWEEN + WIDTH + WIDTH) + WIDTH + WIDTH),
