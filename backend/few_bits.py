@@ -24,8 +24,8 @@ def pack(model: PreTrainedModel, bits: int) -> PreTrainedModel:
     for name, layer in linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
             raise UserError(
-                f"tuning.base_bits: {type(model).__name__} has layers of its own kind ({name}), which cannot be kept "
-                "in few bits; set it to 32"
+                f"tuning.base_weights: {type(model).__name__} has layers of its own kind ({name}), which cannot be "
+                "kept in few bits; set it to fp32"
             )
         _put(model, name, PackedLinear.of(layer, bits))
     return model

@@ -26,7 +26,9 @@ class FGM(Objective):
     class Options(Objective.Options):
         """How far the embeddings are moved."""
 
-        epsilon: float = Field(1.0, gt=0, description="Length of the move, over all tokens of a row.")
+        epsilon: float = Field(
+            0.2, gt=0, description="Length of the move, over all tokens of a row; a word of BERT is about 1 long."
+        )
         weight: float = Field(1.0, gt=0, description="Of the loss there, beside the loss as it is.")
 
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:

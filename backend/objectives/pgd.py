@@ -27,8 +27,12 @@ class PGD(Objective):
         """How the worst place is looked for."""
 
         steps: int = Field(3, ge=1, le=50, description="Steps to the worst place.")
-        step_size: float = Field(0.3, gt=0, description="Length of each step, over all tokens of a row.")
-        epsilon: float = Field(1.0, gt=0, description="Length of the whole move at most, over all tokens of a row.")
+        step_size: float = Field(0.1, gt=0, description="Length of each step, over all tokens of a row.")
+        epsilon: float = Field(
+            0.2,
+            gt=0,
+            description="Length of the whole move at most, over all tokens of a row; a word of BERT is about 1.",
+        )
         random_start: bool = Field(True, description="Begin anywhere near the embeddings instead of at them.")
         weight: float = Field(1.0, gt=0, description="Of the loss there, beside the loss as it is.")
 

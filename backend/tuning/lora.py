@@ -27,7 +27,7 @@ class LoRA(Tuning):
     paper = (
         "Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685; rsLoRA: "
         "Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024, arXiv:2402.09353; "
-        "base_bits: Dettmers et al. 2023, QLoRA, arXiv:2305.14314"
+        "base_weights: Dettmers et al. 2023, QLoRA, arXiv:2305.14314"
     )
     adds = True
 
@@ -46,19 +46,18 @@ class LoRA(Tuning):
         )
         rslora: bool = Field(False, description="Divide alpha by the root of the rank (rsLoRA): for high ranks.")
         dora: bool = Field(False, description="Train the length of each row of the weight besides (DoRA).")
-        base_bits: Literal[32, 8, 4] = Field(
-            32,
-            description="Bits of each pretrained weight of the linear layers: 8 and 4 take less memory and more time.",
+        base_weights: Literal["fp32", "8-bit", "4-bit"] = Field(
+            "fp32", description="How pretrained weights of linear layers are kept: fewer bits, less memory, more time."
         )
 
     def faults(self, options: Any, job: JobSpec, task: Task) -> Iterator[str]:
         """Yield that weights in few bits cannot be had here, or not together with something else."""
-        if options.base_bits == 32:
+        if options.base_weights == "fp32":
             return
         if find_spec("bitsandbytes") is None:
             yield (
                 "keeps weights in few bits with bitsandbytes, which is missing here; `pip install bitsandbytes`, or "
-                "set base_bits to 32"
+                "set base_weights to fp32"
             )
         if options.dora:
             yield "takes the length of whole weights (dora), which few bits do not have; leave one of them out"
@@ -68,8 +67,8 @@ class LoRA(Tuning):
         from peft import LoraConfig
 
         places = targets(model, options)
-        if options.base_bits < 32:
-            model = pack(model, options.base_bits)
+        if options.base_weights != "fp32":
+            model = pack(model, {"8-bit": 8, "4-bit": 4}[options.base_weights])
         config = LoraConfig(
             r=options.rank,
             lora_alpha=options.alpha,

@@ -48,7 +48,7 @@ TABLES: dict[str, Mapping[str, object]] = {"tuning": TUNINGS, "objectives": OBJE
 # What these need, rows with entities and a model that writes, their own tests give them.
 ELSEWHERE = {"augment.mentions", "augment.back-translation"}
 METHODS = [f"{group}.{key}" for group, table in TABLES.items() for key in table if f"{group}.{key}" not in ELSEWHERE]
-METHODS += ["tuning.lora base_bits=4", "tuning.lora base_bits=8"]
+METHODS += ["tuning.lora base_weights=4-bit", "tuning.lora base_weights=8-bit"]
 
 
 def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, object]) -> list[str]:

@@ -76,20 +76,14 @@ class Trainings:
             writer.writeheader()
             writer.writerows(rows)
 
-    def run(self, rows: str = "films", task: Any = {}, schedule: Any = {}, **settings: Any) -> RunDir:  # noqa: B006
+    def run(self, rows: str = "films", **settings: Any) -> RunDir:
         """Train, or return what was trained like this before."""
-        data = {"train": self.file(rows), "test_fraction": 0}
+        data: dict[str, Any] = {"train": self.file(rows), "test_fraction": 0}
         if rows != "papers":
             data["validation"] = self.file("validation")
-        job: dict[str, Any] = {
-            "model": SAMPLE_MODEL,
-            "task": {"name": TASK, "max_length": 64, **task},
-            "data": data,
-            "schedule": {**BUDGET, "evaluate_every": 10_000, **schedule},
-            "seed": self.seed,
-            "precision": "fp32",
-            **settings,
-        }
+        job: dict[str, Any] = {"model": SAMPLE_MODEL, "data": data, "seed": self.seed, "precision": "fp32", **settings}
+        job["task"] = {"name": TASK, "max_length": 64, **settings.get("task", {})}
+        job["schedule"] = {**BUDGET, "evaluate_every": 10_000, **settings.get("schedule", {})}
         return self.trained(parse_job(job))
 
     def trained(self, job: JobSpec) -> RunDir:

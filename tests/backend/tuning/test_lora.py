@@ -65,7 +65,7 @@ def test_the_two_matrices_and_the_head_are_trained(tiny_model: Path, settings: d
     assert sum(weight.numel() for weight in trainable(model)) == count + HEAD
 
 
-FEW_BITS = [{"base_bits": 4}, {"base_bits": 8, "targets": "all-linear"}]
+FEW_BITS = [{"base_weights": "4-bit"}, {"base_weights": "8-bit", "targets": "all-linear"}]
 
 
 @pytest.mark.parametrize("settings", [{}, {"dora": True}, {"rslora": True, "targets": "all-linear"}, *FEW_BITS])
@@ -81,7 +81,7 @@ def test_what_was_added_folds_into_the_weights(tiny_model: Path, settings: dict[
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_pretrained_layers_take_few_bits(tiny_model: Path, bits: int) -> None:
-    whole, packed = tuned(tiny_model), tuned(tiny_model, base_bits=bits)
+    whole, packed = tuned(tiny_model), tuned(tiny_model, base_weights=f"{bits}-bit")
     assert [*map(torch.numel, trainable(packed))] == [*map(torch.numel, trainable(whole))]
     layer = "bert.encoder.layer.0.output.dense"
     kept, before = packed.get_submodule(layer).weight, whole.get_submodule(layer).weight
@@ -93,7 +93,7 @@ def test_the_pretrained_layers_take_few_bits(tiny_model: Path, bits: int) -> Non
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_gradients_pass_through_layers_in_few_bits(tiny_model: Path, kind: torch.dtype) -> None:
-    packed = tuned(tiny_model, base_bits=4).get_submodule("bert.encoder.layer.0.output.dense")
+    packed = tuned(tiny_model, base_weights="4-bit").get_submodule("bert.encoder.layer.0.output.dense")
     plain, inputs = packed.plain(), torch.randn(3, 5, BETWEEN)
     gradients = []
     for layer in (packed, plain):
@@ -108,11 +108,11 @@ def test_gradients_pass_through_layers_in_few_bits(tiny_model: Path, kind: torch
 
 def test_few_bits_and_whole_weights_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     job: Any = None
-    assert list(LORA.faults(options(base_bits=4), job, job)) == []
-    (fault,) = LORA.faults(options(base_bits=4, dora=True), job, job)
+    assert list(LORA.faults(options(base_weights="4-bit"), job, job)) == []
+    (fault,) = LORA.faults(options(base_weights="4-bit", dora=True), job, job)
     assert "dora" in fault
     monkeypatch.setattr("backend.tuning.lora.find_spec", lambda _: None)
-    (fault,) = LORA.faults(options(base_bits=8), job, job)
+    (fault,) = LORA.faults(options(base_weights="8-bit"), job, job)
     assert "pip install bitsandbytes" in fault
 
 

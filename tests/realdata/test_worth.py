@@ -1,0 +1,44 @@
+"""What each way to tune is for, on real data: the means of three seeds, each with the budget of full tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+import pytest
+from worth import FIGURES, SEEDS, Trainings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+Mean = Callable[[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[dict[str, float]]]:
+    """Give the figures of each seed by the name of what is compared, measured when they are first asked for."""
+    seeds = [Trainings(tmp_path_factory.mktemp(f"seed-{seed}"), seed) for seed in SEEDS]
+    found: dict[str, list[dict[str, float]]] = {}
+
+    def figures(name: str) -> list[dict[str, float]]:
+        if name not in found:
+            found[name] = [FIGURES[name](made) for made in seeds]
+        return found[name]
+
+    return figures
+
+
+@pytest.fixture
+def mean(measured: Callable[[str], list[dict[str, float]]], record_property: Callable[[str, object], None]) -> Mean:
+    """Give the mean of a figure over the seeds, and write it into the report of the tests."""
+
+    def of(name: str, key: str) -> float:
+        value = fmean(figures[key] for figures in measured(name))
+        record_property(f"{name} {key}", value)
+        return value
+
+    return of
+
+
+def test_lora_is_as_good_as_full_tuning_with_a_fiftieth_of_the_weights(mean: Mean) -> None:
+    assert mean("lora", "accuracy") >= mean("full", "accuracy") - 0.01
+    assert mean("lora", "trained") <= 0.02
