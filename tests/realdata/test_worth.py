@@ -39,28 +39,13 @@ def mean(measured: Callable[[str], list[dict[str, float]]], record_property: Cal
     return of
 
 
-def test_lora_is_as_good_as_full_tuning_with_a_fiftieth_of_the_weights(mean: Mean) -> None:
-    assert mean("lora", "accuracy") >= mean("full", "accuracy") - 0.01
-    assert mean("lora", "trained") <= 0.02
-
-
 def test_r_drop_makes_answers_steadier_against_slips_of_the_keyboard(mean: Mean) -> None:
     assert mean("r-drop", "accuracy") >= mean("full", "accuracy") - 0.005
     assert mean("r-drop", "flips") < mean("full", "flips")
 
 
-def test_a_student_of_half_the_layers_keeps_what_its_teacher_knows(mean: Mean) -> None:
-    assert mean("distillation", "kept") >= 0.97
-
-
 def test_rows_without_classes_help_where_few_rows_have_one(mean: Mean) -> None:
     assert mean("pseudo-labels", "accuracy") > mean("pseudo-labels", "supervised")
-
-
-def test_earlier_rows_keep_what_is_otherwise_forgotten(mean: Mean) -> None:
-    assert mean("continual", "plain kept") < 0.5
-    assert mean("continual", "replay kept") >= 0.9
-    assert mean("continual", "replay new") >= mean("continual", "plain new") - 0.05
 
 
 def test_a_pruned_model_is_smaller_and_about_as_good(mean: Mean) -> None:
