@@ -46,6 +46,7 @@ MAY_BE_HEAVY = {
     "backend.heads.encoder_decoder",
     "backend.heads.ensemble",
     "backend.heads.marker_classifier",
+    "backend.heads.packed_linear",
     "backend.heads.verbalizer_classifier",
     "backend.metrics.answers",
     "backend.metrics.classification",
@@ -76,7 +77,10 @@ BASIC = ("backend.errors", "backend.interfaces", "backend.tokenizer")
 METHODS = (*BASIC, "backend.methods", "backend.losses")
 PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "backend.tasks": ((*BASIC, "backend.text"), ("backend.heads", "backend.metrics")),
-    "backend.tuning": ((*METHODS, "backend.adapters", "backend.depth", "backend.weights"), ("backend.frozen_cache",)),
+    "backend.tuning": (
+        (*METHODS, "backend.adapters", "backend.depth", "backend.few_bits", "backend.weights"),
+        ("backend.frozen_cache",),
+    ),
     "backend.objectives": (
         (*METHODS, "backend.earlier", "backend.fisher", "backend.matching", "backend.teachers", "backend.unlabelled"),
         (),

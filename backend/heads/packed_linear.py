@@ -57,7 +57,7 @@ class PackedLinear(nn.Linear):
 
     def _apply(self, *how: Any, **more: Any) -> PackedLinear:
         """Move to a device as modules do; the scales stay in fp32."""
-        super()._apply(*how, **more)
+        super()._apply(*how, **more)  # type: ignore[no-untyped-call]
         if self.state is not None and self.state.absmax.device != self.weight.device:
             self.state.to(self.weight.device)
         return self

@@ -161,7 +161,7 @@ def contrastive(model: Any, rows: Rows) -> Tensor:
 
 CASES: dict[str, tuple[Reference, dict[str, object]]] = {
     "fgm": (fgm, {"objectives.fgm.epsilon": 2, "objectives.fgm.weight": 0.5, "schedule.label_smoothing": 0.1}),
-    "pgd": (pgd, {"objectives.pgd.step_size": 0.6}),
+    "pgd": (pgd, {"objectives.pgd.step_size": 0.6, "objectives.pgd.epsilon": 1}),
     "freelb": (freelb, {"objectives.freelb.step_size": 0.3}),
     "r_drop": (r_drop, {"objectives.r_drop": "on"}),
     "focal": (focal, {"objectives.focal.gamma": 1.5, "objectives.focal.weights": "balanced"}),
