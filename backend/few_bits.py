@@ -14,12 +14,14 @@ from backend.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+HOLDS = "holds"  # attribute of a packed parameter: how many weights are in it
+
 
 def pack(model: PreTrainedModel, bits: int) -> PreTrainedModel:
     """Round the weights of all pretrained linear layers to so many bits. Raises UserError if that cannot be done."""
     from torch import nn
 
-    from backend.heads.packed_linear import PackedLinear
+    from backend.packed_linear import PackedLinear
 
     for name, layer in linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
@@ -33,7 +35,7 @@ def pack(model: PreTrainedModel, bits: int) -> PreTrainedModel:
 
 def unpack(model: PreTrainedModel) -> PreTrainedModel:
     """Turn packed layers into plain ones with the weights as they were rounded."""
-    from backend.heads.packed_linear import PackedLinear
+    from backend.packed_linear import PackedLinear
 
     for name, layer in [*model.named_modules()]:
         if isinstance(layer, PackedLinear):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from backend import deepspeed_config
 from backend.errors import EXIT_CODE, UserError
+from backend.few_bits import HOLDS
 from backend.interfaces import Options
 from backend.rundir import read_raw_job
 from backend.spec import JobSpec, parse_job
@@ -62,11 +63,12 @@ class LayerTable(Options):
 
 
 class Amount(NamedTuple):
-    """Some weights: how many, how many of them are trained, and their bytes where they are no ordinary numbers."""
+    """Some weights: how many, how many of them are trained, and those that are kept in fewer bits."""
 
     parameters: int
     trainable: int
-    packed: int = 0  # bytes of weights that are kept in fewer bits, and not counted in fp32
+    packed: int = 0  # of the parameters
+    packed_bytes: int = 0
 
 
 def layer(name: str, amount: Amount, layout: Layout) -> Layer:
@@ -83,7 +85,7 @@ def layer(name: str, amount: Amount, layout: Layout) -> Layer:
         name=name,
         parameters=amount.parameters,
         trainable=amount.trainable,
-        weights=(amount.packed or amount.parameters * low) / weights,
+        weights=(amount.packed_bytes + (amount.parameters - amount.packed) * low) / weights,
         gradients=amount.trainable * low / gradients,
         optimizer=amount.trainable * (12 if copied else 8) / optimizer,
     )
@@ -107,10 +109,13 @@ def rows(model: nn.Module, stack: Iterable[str], layout: Layout) -> tuple[Layer,
     for name, weight in model.named_parameters():
         row = _row_of(name, names)
         before = amounts.get(row, Amount(0, 0))
-        count = weight.numel()
-        packed = 0 if weight.is_floating_point() else count * weight.element_size()
+        count = getattr(weight, HOLDS, weight.numel())
+        packed = 0 if weight.is_floating_point() else count
         amounts[row] = Amount(
-            before.parameters + count, before.trainable + count * weight.requires_grad, before.packed + packed
+            before.parameters + count,
+            before.trainable + count * weight.requires_grad,
+            before.packed + packed,
+            before.packed_bytes + (weight.numel() * weight.element_size() if packed else 0),
         )
     return tuple(layer(name, amount, layout) for name, amount in amounts.items())
 

@@ -45,7 +45,7 @@ class _Asked:
 
     def steps(self) -> StepModel:
         """Refuse: labels are told, not written."""
-        raise NotImplementedError
+        raise TypeError("a model that is asked for labels does not write token by token")
 
 
 class _Entailing(_Asked):

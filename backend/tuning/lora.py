@@ -56,11 +56,14 @@ class LoRA(Tuning):
             return
         if find_spec("bitsandbytes") is None:
             yield (
-                "keeps weights in few bits with bitsandbytes, which is missing here; `pip install bitsandbytes`, or "
-                "set base_weights to fp32"
+                f"base_weights {options.base_weights} needs bitsandbytes, which is not installed here; `pip install "
+                "bitsandbytes`, or set base_weights to fp32"
             )
         if options.dora:
-            yield "takes the length of whole weights (dora), which few bits do not have; leave one of them out"
+            yield (
+                f"dora trains the length of whole weights, which base_weights {options.base_weights} does not keep; "
+                "set base_weights to fp32, or leave dora out"
+            )
 
     def apply(self, model: PreTrainedModel, options: Any, total_steps: int) -> PreTrainedModel:
         """Put peft's LoRA beside the linear layers."""

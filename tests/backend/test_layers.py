@@ -93,6 +93,30 @@ def test_what_is_trained_is_what_training_trains(
     assert all(weight.is_meta for weight in found.parameters())
 
 
+def test_what_is_kept_in_few_bits_is_counted_as_such_and_the_rest_beside_it_in_full() -> None:
+    assert layer("all", Amount(100, 10, packed=80, packed_bytes=40), Layout()).weights == 40 + 20 * 4
+
+
+@pytest.mark.parametrize(("kept", "bits"), [("4-bit", 4), ("8-bit", 8)])
+def test_a_table_of_packed_layers_is_that_of_the_model_that_is_trained(
+    kept: str, bits: int, tiny_model: Path, tiny_data: Path
+) -> None:
+    lora = {"name": "lora"}
+    plain = a_job(tiny_model, tiny_data, tuning=lora)
+    packed = a_job(tiny_model, tiny_data, tuning={**lora, "base_weights": kept})
+    labels = ("bad", "good")
+    loaded = TUNINGS["lora"].apply(load_model(packed, TASKS["text-classification"], labels), packed.tuning, 10)
+    found = weightless(packed, packed.task, labels, 10)
+    shapes = [{name: weight.shape for name, weight in model.named_parameters()} for model in (loaded, found)]
+    assert shapes[0] == shapes[1]
+    one, other = computed(plain, 1), computed(packed, 1)
+    assert [(row.name, row.parameters, row.trainable) for row in one.layers] == [
+        (row.name, row.parameters, row.trainable) for row in other.layers
+    ]
+    matrices = 2 * (4 * WIDTH * WIDTH + 2 * WIDTH * BETWEEN) + WIDTH * WIDTH
+    assert one.total.weights - other.total.weights == matrices * (32 - bits) / 8
+
+
 def test_it_is_computed_by_a_process_of_its_own(tiny_model: Path, tiny_data: Path) -> None:
     job = a_job(tiny_model, tiny_data)
     assert layer_table(job, 2) == computed(job, 2)

@@ -154,12 +154,8 @@ def distillation(made: Trainings) -> dict[str, float]:
     student: dict[str, Any] = {"model": str(teacher.model), "layers": [0, 2, 4], "schedule": {"epochs": 3}}
     taught = made.run(**student, objectives={"distillation": {"teachers": [str(teacher.path)], "weight": 0.8}})
     alone = made.run(**student)
-    of_teacher = made.accuracy(teacher)
-    return {
-        "accuracy": made.accuracy(taught),
-        "alone": made.accuracy(alone),
-        "kept": made.accuracy(taught) / of_teacher,
-    }
+    reached = made.accuracy(taught)
+    return {"accuracy": reached, "alone": made.accuracy(alone), "kept": reached / made.accuracy(teacher)}
 
 
 def pseudo_labels(made: Trainings) -> dict[str, float]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backend.few_bits import HOLDS
+
 BLOCK = 64  # weights that share a scale
 
 
@@ -26,7 +28,7 @@ class PackedLinear(nn.Linear):
         made.weight = nn.Parameter(data, requires_grad=False)
         # As loading marks what was pretrained, and how many weights there are in it.
         made.weight._is_hf_initialized = True  # type: ignore[attr-defined] # noqa: SLF001
-        made.weight.packs = layer.weight.numel()  # type: ignore[attr-defined]
+        setattr(made.weight, HOLDS, layer.weight.numel())
         return made
 
     def plain(self) -> nn.Linear:
@@ -78,9 +80,10 @@ class _Product(torch.autograd.Function):
 
 
 def _packed(weight: Tensor, bits: int) -> tuple[Tensor, Any]:
-    """Return packed weights and what unpacks them; on the meta device the former alone, which has their size."""
+    """Return packed weights and what unpacks them; on the meta device the former alone."""
     if weight.is_meta:
-        return torch.empty(weight.numel() * bits // 8, dtype=torch.uint8, device="meta"), None
+        shape = ((weight.numel() + 1) // 2, 1) if bits == 4 else weight.shape
+        return torch.empty(shape, dtype=torch.uint8, device="meta"), None
     from bitsandbytes import functional
 
     weight = weight.contiguous()
