@@ -7,15 +7,15 @@ All that is known is in the search directory and in the run directories, so a se
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from backend import launch
 from backend.errors import UserError
 from backend.files import write_text
 from backend.rundir import RunDir
 from backend.search_dir import Results, SearchDir, SearchSpec, TrialResult, TrialState
+from backend.search_runner import Detached, Runner
 from backend.search_space import Space
 from backend.search_study import PARTS_OF_EPOCH, importance, open_study, sampler
 from backend.tasks import TASKS
@@ -23,40 +23,10 @@ from backend.tasks import TASKS
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
-POLL_SECONDS = 1.0
 HOPELESS = 3  # trials that fail before any has come to its end
 RUN, PRUNED, MESSAGE = "run", "pruned", "message"  # what a trial is noted with
 
 Report = Callable[[Results], None]
-
-
-class Runner(Protocol):
-    """Who makes the runs."""
-
-    def start(self, run: RunDir, ranks: int, *, resume: bool) -> None:
-        """Start or resume a run. Raises UserError if it cannot be."""
-
-    def stop(self, run: RunDir) -> None:
-        """Ask a run to end."""
-
-    def wait(self) -> None:
-        """Let some time pass."""
-
-
-class Detached:
-    """Runs in processes of their own, as everywhere else."""
-
-    def start(self, run: RunDir, ranks: int, *, resume: bool) -> None:
-        """Start or resume a run. Raises UserError if it cannot be."""
-        launch.start(run, ranks, resume=resume)
-
-    def stop(self, run: RunDir) -> None:
-        """Ask a run to end."""
-        launch.stop(run)
-
-    def wait(self) -> None:
-        """Let some time pass."""
-        time.sleep(POLL_SECONDS)
 
 
 def silent(_: Results) -> None:
@@ -94,21 +64,36 @@ class Search:
     def run(self, parallel: int = 1) -> Results:
         """Make the trials that are still to be made, so many at a time, and return what was found."""
         with self._folder.writing():
+            self._folder.stop_file.unlink(missing_ok=True)
             for choice in self._grid:
                 self._study.enqueue_trial(choice, skip_if_exists=True)
             live = [trial for trial in self._unfinished() if self._attach(trial)]
             while True:
                 live = [trial for trial in live if self._watch(trial)]
-                while len(live) < parallel and self._wanted():
+                if self._folder.stop_file.exists():
+                    return self._stop(live)
+                while len(live) < parallel and self._made() < self._wanted:
                     live += self._begin()
                 self._write()
                 if not live:
                     return self._write()
                 self._runner.wait()
 
-    def _wanted(self) -> bool:
-        made = sum(trial.state.name != "WAITING" for trial in self._study.trials)
-        return made < (len(self._grid) or self._spec.trials)
+    def _stop(self, live: Sequence[Trial]) -> Results:
+        """Ask the runs that are at work to end; they are gone on with when the search is."""
+        runs = [run for trial in live if (run := self._run_of(trial))]
+        for run in runs:
+            self._runner.stop(run)
+        while any(not run.status().ended for run in runs):
+            self._runner.wait()
+        return self._write()
+
+    @property
+    def _wanted(self) -> int:
+        return len(self._grid) or self._spec.trials
+
+    def _made(self) -> int:
+        return sum(trial.state.name != "WAITING" for trial in self._study.trials)
 
     def _begin(self) -> list[Trial]:
         """Ask for a trial and start its run; a trial whose settings do not go together ends at once."""
@@ -230,6 +215,7 @@ class Search:
         results = Results(
             metric=self._task.metric,
             lower_is_better=self._task.lower_is_better,
+            wanted=self._wanted,
             trials=tuple(self._result(trial) for trial in self._study.trials if trial.state.name != "WAITING"),
         )
         before = self._folder.results()

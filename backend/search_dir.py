@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from backend.errors import UserError
 from backend.files import write_text
 from backend.interfaces import Options
+from backend.rundir import Owner
 from backend.spec import JobSpec
 
 FOLDER = "searches"  # of a workspace
@@ -48,6 +49,7 @@ class Results(Options):
 
     metric: str
     lower_is_better: bool
+    wanted: int = 0  # trials in all
     trials: tuple[TrialResult, ...] = ()
     importance: dict[str, float] = Field(default_factory=dict)  # setting -> its share of the variance (fANOVA)
 
@@ -59,6 +61,11 @@ class Results(Options):
     def names(self) -> list[str]:
         """Return the settings that the trials have chosen."""
         return list(dict.fromkeys(key for trial in self.trials for key in trial.settings))
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether all trials have come to an end."""
+        return len(self.trials) >= self.wanted and all(trial.state != "running" for trial in self.trials)
 
     def best(self) -> TrialResult | None:
         """Return the best of the trials that were trained to the end."""
@@ -74,6 +81,9 @@ class SearchDir:
         self.journal_file = self.path / "journal.log"  # optuna's
         self.results_file = self.path / "results.json"
         self.best_file = self.path / "best.json"  # the job of the best trial
+        self.owner_file = self.path / "owner.json"  # the process that is, or was, at work on it
+        self.stop_file = self.path / "stop"  # present: begin no more trials, and stop those that have begun
+        self.log_file = self.path / "search.log"  # of a process that no terminal shows
 
     @property
     def name(self) -> str:
@@ -102,6 +112,21 @@ class SearchDir:
     def exists(self) -> bool:
         """Tell whether there is a search."""
         return self.spec_file.is_file()
+
+    @property
+    def at_work(self) -> bool:
+        """Tell whether a process goes on with this search."""
+        try:
+            return not Owner.model_validate_json(self.owner_file.read_text(encoding="utf-8")).is_gone()
+        except (OSError, ValidationError):  # no process has begun
+            return False
+
+    def last_words(self) -> str:
+        """Return the last error that a process without a terminal has written, or nothing."""
+        if not self.log_file.is_file():
+            return ""
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in reversed(lines) if "error" in line.lower()), "")
 
     def spec(self) -> SearchSpec:
         """Return what is looked for. Raises UserError if it cannot be read."""
@@ -134,6 +159,8 @@ class SearchDir:
         except Timeout as error:
             raise UserError(f"{self.path}: another process is at work on this search; wait, or stop it") from error
         try:
+            write_text(self.owner_file, Owner.me().model_dump_json())
             yield
         finally:
+            self.owner_file.unlink(missing_ok=True)
             lock.release()

@@ -20,7 +20,7 @@ from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui import render
+from webui import render, search_form
 from webui.command_line import command_line
 from webui.form import Form
 from webui.layers_view import layers_html
@@ -94,8 +94,10 @@ def build(shared: Shared) -> None:
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
             show = gr.Button("Show what is trained", elem_id="show-layers")
             layers = gr.HTML(elem_id="layers", js_on_load=None)
+            tab = TrainTab(form, shared)
+            search_form.build(shared, [*form.inputs, ranks], tab.asked)
     widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, refused, command, show, layers)
-    _connect(TrainTab(form, shared), form, shared, widgets)
+    _connect(tab, form, shared, widgets)
 
 
 def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:
@@ -157,7 +159,7 @@ class TrainTab:
     def check(self, *answers: Any) -> tuple[str, str]:
         """Return the command line of the form, or what is wrong with the settings."""
         try:
-            job, processes = self._asked(answers)
+            job, processes = self.asked(answers)
             return command_line(job, processes, self._shared.workspace), ""
         except UserError as error:
             return "", render.problem(str(error), "Some settings are not valid")
@@ -165,14 +167,14 @@ class TrainTab:
     def layers(self, *answers: Any) -> str:
         """Return the table of the layers, or why there is none."""
         try:
-            return layers_html(layer_table(*self._asked(answers)))
+            return layers_html(layer_table(*self.asked(answers)))
         except UserError as error:
             return render.problem(str(error), "There is nothing to show yet")
 
     def start(self, *answers: Any) -> tuple[Any, Any, str]:
         """Start a detached run and show it."""
         try:
-            job, processes = self._asked(answers)
+            job, processes = self.asked(answers)
         except UserError:  # `check`, which may be late, shows it; its place on the page is not written to from here
             advice = "Correct the settings that are not valid, then start again."
             return gr.skip(), gr.skip(), render.problem(advice, "The training did not start")
@@ -186,7 +188,7 @@ class TrainTab:
         gr.Info(f"Started {run.id}")
         return run.id, gr.Tabs(selected="runs"), ""
 
-    def _asked(self, answers: Sequence[Any]) -> tuple[JobSpec, int]:
+    def asked(self, answers: Sequence[Any]) -> tuple[JobSpec, int]:
         """Return the job and the number of processes. Raises UserError for what can be known before a start."""
         *settings, ranks = answers
         job, processes = self.job(*settings), _whole(ranks)

@@ -150,3 +150,31 @@ def test_one_process_at_a_time_goes_on_with_a_search(folder: SearchDir) -> None:
     start(folder, spec(RATES))
     with folder.writing(), pytest.raises(UserError, match="another process is at work on this search"):
         Search(folder, runner=Arranged()).run()
+
+
+class StoppedAfter(Arranged):
+    """Makes runs during which somebody asks the search to stop."""
+
+    def __init__(self, folder: SearchDir, waits: int) -> None:
+        super().__init__()
+        self._folder, self._left = folder, waits
+
+    def wait(self) -> None:
+        super().wait()
+        self._left -= 1
+        if not self._left:
+            self._folder.stop_file.touch()
+
+
+def test_a_search_that_was_stopped_goes_on_with_its_runs(folder: SearchDir) -> None:
+    start(folder, spec(RATES, trials=4, prune=False))
+    first = StoppedAfter(folder, 3)
+    stopped = Search(folder, runner=first).run(parallel=2)
+    assert not stopped.complete
+    assert [run.stored_status().state for run in first.runs.values()] == ["stopped", "stopped"]
+    assert not folder.at_work
+    second = Arranged()
+    results = Search(folder, runner=second).run(parallel=2)
+    assert results.complete
+    assert set(second.resumed) == set(first.runs)
+    assert not [trial for trial in results.trials if trial.state == "failed"]

@@ -13,7 +13,7 @@ import csv
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -41,8 +41,9 @@ from export.predict import OnnxPredictor
 
 SEEDS = (0, 1, 2)
 TASK = "text-classification"
-ROWS, VALIDATION, TEST, FEW, PAPERS_TEST = 1600, 300, 1500, 200, 150
-FILMS, PAPERS = ("negative", "positive"), ("approach", "challenge", "outcome")
+ROWS, VALIDATION, TEST, FEW, TWEETS_TEST = 1600, 300, 1500, 200, 150
+FILMS, TWEETS = ("negative", "positive"), ("complaint", "praise")
+CLEAR = 0.5  # a tweet whose mean score is nearer to 0 is neither
 SAMPLES = Path(samples.__file__).parent
 BUDGET = {"epochs": 2, "learning_rate": 1e-4, "batch_size": 16}
 TYPOS = Words.Options(copies=1, insert=0, swap=0, delete=0, typo=0.15)
@@ -55,8 +56,8 @@ class Trainings:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
         self._made: dict[str, RunDir] = {}
-        films, papers = _rows("movie_reviews.csv", FILMS), _rows("paper_sentences.csv", PAPERS)
-        self.tests = {"films": films[:TEST], "papers": papers[:PAPERS_TEST]}
+        films, tweets = _films(), _tweets()
+        self.tests = {"films": films[:TEST], "tweets": tweets[:TWEETS_TEST]}
         pool = films[TEST + VALIDATION :]
         order = np.random.default_rng(seed).permutation(len(pool))
         pool = [pool[number] for number in order]
@@ -64,7 +65,7 @@ class Trainings:
         self._write("films", pool[:ROWS])
         self._write("few", pool[:FEW])
         self._write("unlabelled", [{"text": row["text"]} for row in pool[FEW:]])
-        self._write("papers", papers[PAPERS_TEST:])
+        self._write("tweets", tweets[TWEETS_TEST:])
 
     def file(self, name: str) -> str:
         """Return the path of one of the files."""
@@ -79,7 +80,7 @@ class Trainings:
     def run(self, rows: str = "films", **settings: Any) -> RunDir:
         """Train, or return what was trained like this before."""
         data: dict[str, Any] = {"train": self.file(rows), "test_fraction": 0}
-        if rows != "papers":
+        if rows != "tweets":
             data["validation"] = self.file("validation")
         job: dict[str, Any] = {"model": SAMPLE_MODEL, "data": data, "seed": self.seed, "precision": "fp32", **settings}
         job["task"] = {"name": TASK, "max_length": 64, **settings.get("task", {})}
@@ -115,15 +116,25 @@ class Trainings:
         return fmean(one != other for one, other in pairs)
 
 
-def _rows(file: str, labels: Sequence[str]) -> list[Row]:
-    """Return the rows of a sample that have one of these labels, in an order that is the same for every seed."""
-    with (SAMPLES / file).open(encoding="utf-8", newline="") as opened:
-        found = [
-            {"text": row["text"], "label": row["label"] if "label" in row else row["labels"]}
-            for row in csv.DictReader(opened)
-        ]
-    rows = [row for row in found if row["label"] in labels]
-    return [rows[number] for number in np.random.default_rng(11).permutation(len(rows))]
+def _films() -> list[Row]:
+    return _shuffled({"text": row["text"], "label": row["label"]} for row in _sample("movie_reviews.csv"))
+
+
+def _tweets() -> list[Row]:
+    """Return the tweets that are clearly for or against something."""
+    scored = [(row["text"], float(row["score"])) for row in _sample("tweet_scores.csv")]
+    return _shuffled({"text": text, "label": TWEETS[score > 0]} for text, score in scored if abs(score) > CLEAR)
+
+
+def _sample(name: str) -> list[dict[str, str]]:
+    with (SAMPLES / name).open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def _shuffled(rows: Iterable[Row]) -> list[Row]:
+    """Return rows in an order that is the same for every seed."""
+    found = list(rows)
+    return [found[number] for number in np.random.default_rng(11).permutation(len(found))]
 
 
 def full(made: Trainings) -> dict[str, float]:
@@ -134,7 +145,7 @@ def full(made: Trainings) -> dict[str, float]:
 
 def lora(made: Trainings) -> dict[str, float]:
     """Train the matrices of LoRA and the head."""
-    run = made.run(tuning={"name": "lora", "targets": "all-linear"}, schedule={"learning_rate": 5e-4})
+    run = made.run(tuning={"name": "lora", "targets": "all-linear"}, schedule={"learning_rate": 1e-3})
     weights = list(tuned_model(run.job, load_prepared(run.data)).parameters())
     trained = sum(each.numel() for each in weights if each.requires_grad)
     return {"accuracy": made.accuracy(run), "trained": trained / sum(each.numel() for each in weights)}
@@ -167,10 +178,10 @@ def pseudo_labels(made: Trainings) -> dict[str, float]:
 
 
 def continual(made: Trainings) -> dict[str, float]:
-    """Train on from films to sentences of papers: as it is, with earlier rows, and with EWC."""
-    task = {"labels": [*FILMS, *PAPERS]}
+    """Train on from films to classes of tweets: as it is, with earlier rows, and with EWC."""
+    task = {"labels": [*FILMS, *TWEETS]}
     old = made.run(task=task)
-    new: dict[str, Any] = {"rows": "papers", "task": task, "model": str(old.model), "schedule": {"epochs": 6}}
+    new: dict[str, Any] = {"rows": "tweets", "task": task, "model": str(old.model), "schedule": {"epochs": 6}}
     runs = {
         "plain": made.run(**new),
         "replay": made.run(**new, augment={"replay": {"run": str(old.path), "copies": 0.5}}),
@@ -178,7 +189,7 @@ def continual(made: Trainings) -> dict[str, float]:
     }
     before = made.accuracy(old)
     figures = {f"{name} kept": made.accuracy(run) / before for name, run in runs.items()}
-    return figures | {f"{name} new": made.accuracy(run, "papers") for name, run in runs.items()}
+    return figures | {f"{name} new": made.accuracy(run, "tweets") for name, run in runs.items()}
 
 
 def pruning(made: Trainings) -> dict[str, float]:
