@@ -86,7 +86,7 @@ class Loop:
         self.total_steps = total_steps(self.schedule, len(self.train))
         self.evaluate_every = self.schedule.evaluate_every or self.steps_per_epoch
         self.evaluation = Evaluation(self.task, self.context, self.engine, self.schedule)
-        self._nan_losses = NanLosses(self.schedule, self.engine.group, self.recorder)
+        self._nan_losses = NanLosses(self.schedule, self.engine.group, self.recorder, self.train.of_row)
         self._epoch: tuple[int, list[Any]] = (-1, [])
 
     def resume(self, folder: Path, progress: Progress) -> None:
@@ -136,7 +136,7 @@ class Loop:
         # update is that of one big batch.
         target_count = max(1, int(self.train.target_counts[batch].sum()))
         rate = learning_rate(schedule, self.progress.step, self.total_steps) * self.progress.rate_factor
-        losses: list[tuple[float, list[int]]] = []
+        losses: list[tuple[float, tuple[int, ...]]] = []
         loss_sum, update = 0.0, Update(0.0, skipped=True)
         step = self.progress.step + 1
         epoch = self.progress.step / self.steps_per_epoch
@@ -146,7 +146,7 @@ class Loop:
             if self.engine.is_last_part:
                 self.tuning.before_step(Step(step, epoch, self.engine.gradient))
             update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
-            losses.append((loss.item(), [int(self.train.of_row[one]) for one in part.examples]))
+            losses.append((loss.item(), part.examples))
             loss_sum += losses[-1][0]
         self.tuning.after_step(step)
         self.progress = self.progress.model_copy(update={"step": step})

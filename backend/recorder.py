@@ -99,8 +99,8 @@ class RunRecorder:
 
     def nan(self, record: Mapping[str, Any]) -> str:
         """Write down the rows of a loss that was no number, with their texts; return where."""
-        rows = Split.open(self._run.data, "train").rows([row for row in record["rows"] if row >= 0])
-        write_json(self._run.nan_file, {**record, "examples": rows})
+        rows = Split.open(self._run.data, "train").rows(record["rows"])
+        write_json(self._run.nan_file, {**record, "texts": rows})
         log.warning("step %s: the loss is %s; its rows are in %s", record["step"], record["loss"], self._run.nan_file)
         return str(self._run.nan_file)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,17 @@ time.sleep(600)
 
 
 @pytest.fixture
-def compiler(tmp_path: Path) -> subprocess.Popen[bytes]:
+def compiler(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process that holds the lock of an extension as torch does."""
     (tmp_path / "py311_cpu" / "async_io").mkdir(parents=True)
     lock = tmp_path / "py311_cpu" / "async_io" / "lock"
     process = subprocess.Popen([sys.executable, "-c", COMPILE, str(lock)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"compiling\n"
-    return process
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
 def test_a_lock_of_a_compiler_at_work_is_left_alone_and_that_of_a_killed_one_is_removed(

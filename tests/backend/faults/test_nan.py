@@ -57,7 +57,7 @@ def test_stop_names_the_step_and_the_rows_and_moves_nothing(new_run: NewRun, bro
     assert told["step"] == len(losses(run)) + 1
     texts = [row["text"] for row in Split.open(run.data, "train").rows(told["rows"])]
     assert any(WORD in text.split() for text in texts)
-    assert [row["text"] for row in told["examples"]] == texts
+    assert [row["text"] for row in told["texts"]] == texts
 
 
 @pytest.mark.parametrize("policy", ["skip", "lower"])
