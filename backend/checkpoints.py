@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from backend.disk import room_for
 from backend.distributed import Group
-from backend.files import sha256, write_json
+from backend.errors import UserError
+from backend.files import flush, sha256, write_json
 from backend.interfaces import Options
 
 NAME = re.compile(r"step-(\d+)")
@@ -23,6 +25,7 @@ class Progress(Options):
     best_step: int = 0
     best_metric: float | None = None
     stale: int = 0  # evaluations since the best one
+    rate_factor: float = 1.0  # what is left of the learning rate after losses that were no number
 
 
 class Seal(Options):
@@ -60,21 +63,37 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self._group.barrier()
-        save(partial)
-        self._group.barrier()
-        if self._group.rank == 0:
-            self._seal(partial, progress)
-            # Later ones are damaged, or training would have gone on from them; they must not count as the latest.
-            for outdated in self._named():
-                if outdated >= final:
-                    shutil.rmtree(outdated)
-            partial.rename(final)
-        self._group.barrier()
+        self._all_or_none(partial, lambda: save(partial))
+        self._all_or_none(partial, lambda: self._complete(partial, progress) if self._group.rank == 0 else None)
 
-    def _seal(self, folder: Path, progress: Progress) -> None:
-        files = {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    def _all_or_none(self, partial: Path, work: Callable[[], None]) -> None:
+        """Do work on every rank; if one cannot (a full disk), remove what was written and raise UserError."""
+        failure: str | None = None
+        try:
+            with room_for(partial, 0):
+                work()
+        except UserError as error:
+            failure = str(error)
+        failures = self._group.broadcast([one for one in self._group.gather(failure) if one])
+        if failures:
+            if self._group.rank == 0:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(failures[0])
+
+    def _complete(self, partial: Path, progress: Progress) -> None:
+        """Seal a folder, read it back from the disk, and give it its name."""
+        final = self.path(progress.step)
+        files = {str(file.relative_to(partial)): sha256(file) for file in _files(partial)}
         seal = Seal(progress=progress, ranks=self._group.ranks, files=files)
-        write_json(folder / SEAL, seal.model_dump())
+        write_json(partial / SEAL, seal.model_dump())
+        for folder in {file.parent for file in _files(partial)}:
+            flush(folder)
+        # Later ones are damaged, or training would have gone on from them; they must not count as the latest.
+        for outdated in self._named():
+            if outdated >= final:
+                shutil.rmtree(outdated)
+        partial.rename(final)
+        flush(self.folder)
 
     def latest(self, report: Callable[[str], None]) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None; broken ones are reported and passed over."""
@@ -98,6 +117,10 @@ class Checkpoints:
 
     def _named(self) -> list[Path]:
         return sorted(folder for folder in self.folder.glob("step-*") if NAME.fullmatch(folder.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _opened(folder: Path) -> Checkpoint:

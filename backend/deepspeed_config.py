@@ -81,6 +81,13 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     return resolved
 
 
+def swaps(config: dict[str, Any]) -> bool:
+    """Tell whether DeepSpeed keeps state where only its own checkpoints reach it: on NVMe, or on two devices."""
+    zero = config.get("zero_optimization", {})
+    offloads = [zero.get(f"offload_{what}") or {} for what in ("optimizer", "param")]
+    return any(offload.get("device") == "nvme" or offload.get("ratio", 1) < 1 for offload in offloads)
+
+
 def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, str]]:
     schedule = job.schedule
     parts = ranks * schedule.accumulation_steps

@@ -6,35 +6,31 @@ last step of an accumulation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from backend.deepspeed_config import swaps
 from backend.distributed import Group, OneProcess
 from backend.errors import UserError
-from backend.spec import Schedule
+from backend.loss_scale import load_scale, save_scale
+from backend.optimizer import Moved, Rate, adamw, count_moves_alone, parameter_groups, set_learning_rate, trainable
+from backend.pieces import deepspeed_pieces, named_tensors, plain_pieces, refresh
+from backend.saved_state import Piece, copied, restore, write
+
+SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
 
 
 class Update(NamedTuple):
     """What an optimizer step did."""
 
     grad_norm: float  # of the whole gradient, before clipping
-    skipped: bool  # an fp16 overflow: no weight moved, the loss scale was lowered
-
-
-Rate = Callable[[int], float]  # the number of a group of weights -> its learning rate
-
-
-class Moved(NamedTuple):
-    """How weights are moved."""
-
-    schedule: Schedule
-    groups: Mapping[str, int] = {}  # name of a weight -> number of its group, which may learn at a rate of its own
+    skipped: bool  # the gradient was not finite: no weight moved; in fp16 the loss scale was lowered
 
 
 class Engine(Protocol):
@@ -119,28 +115,26 @@ class PlainEngine:
         self._scaler.unscale_(self._optimizer)
         limit = self._schedule.clip_norm or float("inf")
         grad_norm = nn.utils.clip_grad_norm_(trainable(self.model), limit)
-        self._scaler.step(self._optimizer)
+        skipped = not bool(torch.isfinite(grad_norm))
+        if self._scaler.is_enabled() or not skipped:  # a scaler sees for itself, and lowers the scale
+            self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
-        return Update(float(grad_norm), skipped=not bool(torch.isfinite(grad_norm)))
+        return Update(float(grad_norm), skipped)
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.detach() for name, tensor in _tensors(self.model)}, folder / "model.safetensors")
-        state = {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
-        torch.save(state, folder / "optimizer.pt")
+        write(copied(plain_pieces(self.model, self._optimizer)), folder, rank=0)
+        save_scale(self._scaler, folder)
 
     def load(self, folder: Path) -> None:
         """Take back weights and optimizer state."""
-        self.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        state = torch.load(folder / "optimizer.pt", map_location=self.device, weights_only=True)
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        restore(folder, plain_pieces(self.model, self._optimizer))
+        load_scale(self._scaler, folder)
 
     def weights(self) -> dict[str, Tensor]:
         """Return all weights in full precision."""
-        return {name: _full_precision(tensor) for name, tensor in _tensors(self.model)}
+        return {name: _full_precision(tensor) for name, tensor in named_tensors(self.model)}
 
 
 class DeepSpeedEngine:
@@ -160,6 +154,9 @@ class DeepSpeedEngine:
         self.device = self._engine.device
         self.model = self._engine.module
         self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
+        if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
+            self._engine.optimizer.check_grad_overflow = True
+        self._swaps = swaps(config)
         self._share = group.ranks * moved.schedule.accumulation_steps
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -197,20 +194,41 @@ class DeepSpeedEngine:
         set_learning_rate(self._engine.optimizer, learning_rate)
         # Without ZeRO and mixed precision the optimizer is torch's own, which knows no norm.
         norm = None if self._reports_norm else _gradient_norm(self.model)
+        unsound = norm is not None and not math.isfinite(norm)
+        if unsound:  # what has no gradient is not moved; DeepSpeed's own optimizers see for themselves
+            self.model.zero_grad(set_to_none=True)
         skipped_before = self._engine.skipped_steps
         self._engine.step()
         norm = self._engine.get_global_grad_norm() if norm is None else norm
-        return Update(float(norm), skipped=self._engine.skipped_steps > skipped_before)
+        return Update(float(norm), skipped=unsound or self._engine.skipped_steps > skipped_before)
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state, each rank its part."""
-        self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+        if self._swaps:
+            self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
+            return
+        write(copied(self._pieces()), folder, self.group.rank)
+        if self.group.rank == 0:
+            save_scale(self._engine.optimizer, folder)
 
     def load(self, folder: Path) -> None:
-        """Take back weights and optimizer state, each rank its part."""
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag="state")
-        if loaded is None:
-            raise UserError(f"{folder}: DeepSpeed finds no checkpoint there")
+        """Take back weights and optimizer state, each rank its part, however many had written them."""
+        if self._swaps:
+            loaded, _ = self._engine.load_checkpoint(str(folder), tag=SWAPPED)
+            if loaded is None:
+                raise UserError(f"{folder}: DeepSpeed finds no checkpoint there")
+            return
+        optimizer = self._engine.optimizer
+        if hasattr(optimizer, "checkpoint_event_prologue"):  # stage 3 lets go of weights that it holds whole
+            optimizer.checkpoint_event_prologue()
+        restore(folder, self._pieces())
+        refresh(optimizer)
+        if hasattr(optimizer, "checkpoint_event_epilogue"):
+            optimizer.checkpoint_event_epilogue()
+        load_scale(optimizer, folder)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return deepspeed_pieces(self.model, self._engine.optimizer, self.group)
 
     def weights(self) -> dict[str, Tensor]:
         """Gather one weight at a time from the ranks that hold its full-precision parts."""
@@ -218,55 +236,12 @@ class DeepSpeedEngine:
         from deepspeed.utils import safe_get_full_fp32_param
 
         gathered = {}
-        for name, tensor in _tensors(self.model):
+        for name, tensor in named_tensors(self.model):
             full = safe_get_full_fp32_param(tensor) if tensor.requires_grad else None
             with GatheredParameters([tensor], enabled=full is None and hasattr(tensor, "ds_id")):
                 if self.group.rank == 0:
                     gathered[name] = _full_precision(tensor if full is None else full)
         return gathered
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that training moves."""
-    return [weight for weight in model.parameters() if weight.requires_grad]
-
-
-def parameter_groups(model: nn.Module, moved: Moved) -> list[dict[str, Any]]:
-    """Return AdamW's groups: matrices decay, biases and norms (vectors) do not; `number` is that of their rate."""
-    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            found.setdefault((moved.groups.get(name, 0), weight.ndim > 1), []).append(weight)
-    decay = moved.schedule.weight_decay
-    order = sorted(found, key=lambda key: (key[0], not key[1]))
-    return [
-        {"params": found[number, decays], "weight_decay": decay if decays else 0.0, "number": number}
-        for number, decays in order
-    ]
-
-
-def adamw(model: nn.Module, moved: Moved) -> torch.optim.AdamW:
-    """Return torch's fused AdamW: as fast as DeepSpeed's, and it needs no compiler."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, moved), lr=moved.schedule.learning_rate, fused=True)
-    optimizer.register_step_post_hook(count_moves_alone)
-    return optimizer
-
-
-def count_moves_alone(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Take back the step of weights whose rate is 0: Adam corrects its averages by the steps that filled them.
-
-    Weights that join later would else begin with steps that are several times too long.
-    """
-    for group in optimizer.param_groups:
-        for weight in group["params"] if group["lr"] == 0 else ():
-            state = optimizer.state[weight]
-            state["step"] = torch.zeros_like(state["step"]) if isinstance(state["step"], Tensor) else 0
-
-
-def set_learning_rate(optimizer: Any, learning_rate: Rate) -> None:
-    """Set the rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(group["number"])
 
 
 def _full_precision(tensor: Tensor) -> Tensor:
@@ -277,12 +252,3 @@ def _full_precision(tensor: Tensor) -> Tensor:
 def _gradient_norm(model: nn.Module) -> float:
     gradients = [weight.grad for weight in trainable(model) if weight.grad is not None]
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield every saved tensor once, under its first name: tied weights share one, which safetensors insists on."""
-    seen: set[int] = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield name, tensor

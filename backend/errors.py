@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 EXIT_CODE = 2
+HUNG_EXIT_CODE = 70  # training stood still, and the watchdog has ended it
+REQUEUE_EXIT_CODE = 75  # stopped by a signal, with a checkpoint: start the same command again with --resume
+LOST_RANK = "another process of the run has ended"  # what a rank sees of it; which one, its supervisor knows
 MAX_FAULTS = 10
 
 

@@ -25,6 +25,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, and forget what memory still holds of a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        if path.is_file() and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 def sha256(path: Path) -> str:
     """Return the hex digest of a file, read in blocks."""
     with path.open("rb") as file:

@@ -17,15 +17,17 @@ import time
 from pathlib import Path
 
 from backend import deepspeed_config
-from backend.errors import UserError
+from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
+from backend.rank_watch import RankWatch
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import JobSpec
+from backend.stop_signals import SIGNALS as STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
 STOP_SECONDS = 120.0  # for the step in progress and a checkpoint
 END_SECONDS = 20.0  # for processes that have nothing left to do
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 
 
 def suggested_ranks() -> int:
@@ -107,20 +109,32 @@ def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     run.write_status(run.stored_status().model_copy(update={"owner": Owner.me(), "supervisor": Owner.me()}))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True)
-    signal.signal(signal.SIGTERM, lambda *_: run.request_stop(STOP_SECONDS))
-    code = _wait(run, child)
+    signals: list[int] = []
+
+    def note(number: int) -> None:
+        signals.append(number)
+        run.request_stop(STOP_SECONDS)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda given, _: note(given))
+    ranks_watch = RankWatch(child.pid, ranks)
+    code = _wait(run, child, ranks_watch)
     _end_processes(child)
     status = run.stored_status()
-    if not status.ended:
-        run.write_status(status.model_copy(update={"seconds_left": None, "owner": Owner.me(), **_outcome(run, code)}))
+    first = ranks_watch.first_to_end()
+    lost = status.state == "failed" and status.message.startswith(LOST_RANK) and first
+    if not status.ended or lost:
+        outcome = _outcome(run, code, first)
+        run.write_status(status.model_copy(update={"seconds_left": None, "owner": Owner.me(), **outcome}))
     run.stop_file.unlink(missing_ok=True)
-    return code
+    return REQUEUE_EXIT_CODE if signals and run.stored_status().state == "stopped" else code
 
 
-def _wait(run: RunDir, child: subprocess.Popen[bytes]) -> int:
+def _wait(run: RunDir, child: subprocess.Popen[bytes], ranks_watch: RankWatch) -> int:
     """Wait for the end; a run that was asked to stop and does not is ended."""
     while child.poll() is None:
         time.sleep(POLL_SECONDS)
+        ranks_watch.look()
         if run.stop_overdue:
             _end_processes(child)
     return child.wait()
@@ -137,10 +151,15 @@ def _end_processes(child: subprocess.Popen[bytes]) -> None:
         child.poll()
 
 
-def _outcome(run: RunDir, code: int) -> dict[str, str]:
+def _outcome(run: RunDir, code: int, first: str | None = None) -> dict[str, str]:
     """Return how a run ended that could not say so itself."""
     if run.stop_requested:
         return {"state": "stopped", "message": "stopped by force; its last checkpoint is whole"}
+    if first:
+        return {
+            "state": "failed",
+            "message": f"{first}, which ended the others too; resume the run. {_last_words(run)}",
+        }
     how = f"was killed by signal {-code}; was it out of memory?" if code < 0 else f"ended with exit code {code};"
     return {"state": "failed", "message": f"the training {how} {_last_words(run)}"}
 

@@ -18,7 +18,8 @@ from backend.engine import Engine, Update
 from backend.evaluating import Evaluation
 from backend.interfaces import IGNORED, Array, Context, Features, Report, Task
 from backend.methods import Batch, Found, Loss, Step, Training, Tuning
-from backend.rng import load_rng, save_rng
+from backend.nan_loss import NanLosses
+from backend.rng import load_rng, save_rng, seed_rank
 from backend.schedule import learning_rate, steps_per_epoch, total_steps
 from backend.spec import Schedule
 
@@ -59,6 +60,9 @@ class Recorder(Protocol):
     def evaluation(self, record: Mapping[str, float]) -> None:
         """Note the measurements of an evaluation."""
 
+    def nan(self, record: Mapping[str, Any]) -> str:
+        """Note a loss that is no number."""
+
 
 @dataclass
 class Loop:
@@ -82,12 +86,13 @@ class Loop:
         self.total_steps = total_steps(self.schedule, len(self.train))
         self.evaluate_every = self.schedule.evaluate_every or self.steps_per_epoch
         self.evaluation = Evaluation(self.task, self.context, self.engine, self.schedule)
+        self._nan_losses = NanLosses(self.schedule, self.engine.group, self.recorder, self.train.of_row)
         self._epoch: tuple[int, list[Any]] = (-1, [])
 
     def resume(self, folder: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""
-        self._load(folder)
         self.progress = progress
+        self._load(folder)
 
     def run(self) -> bool:
         """Train to the end, to early stopping or to a request to stop; tell whether the training is complete."""
@@ -130,7 +135,8 @@ class Loop:
         # The sum of the losses of all parts over the targets of all parts: however the batch is shared out, the
         # update is that of one big batch.
         target_count = max(1, int(self.train.target_counts[batch].sum()))
-        rate = learning_rate(schedule, self.progress.step, self.total_steps)
+        rate = learning_rate(schedule, self.progress.step, self.total_steps) * self.progress.rate_factor
+        losses: list[tuple[float, tuple[int, ...]]] = []
         loss_sum, update = 0.0, Update(0.0, skipped=True)
         step = self.progress.step + 1
         epoch = self.progress.step / self.steps_per_epoch
@@ -140,10 +146,12 @@ class Loop:
             if self.engine.is_last_part:
                 self.tuning.before_step(Step(step, epoch, self.engine.gradient))
             update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
-            loss_sum += loss.item()
+            losses.append((loss.item(), part.examples))
+            loss_sum += losses[-1][0]
         self.tuning.after_step(step)
         self.progress = self.progress.model_copy(update={"step": step})
         loss_sum, stop = group.sum([loss_sum, float(self.recorder.stop_requested)])
+        self.progress = self._nan_losses.check(loss_sum, self.progress, losses)
         seconds = time.perf_counter() - began
         self.recorder.train(
             {
@@ -232,7 +240,7 @@ class Loop:
     def _save(self) -> None:
         def save(folder: Path) -> None:
             self.engine.save(folder / "engine")
-            save_rng(folder / f"rng-{self.engine.group.rank}.safetensors")
+            save_rng(folder, self.engine.group.rank)
 
         self.recorder.state("saving", self.progress)
         self.checkpoints.write(self.progress, save)
@@ -241,4 +249,6 @@ class Loop:
 
     def _load(self, folder: Path) -> None:
         self.engine.load(folder / "engine")
-        load_rng(folder / f"rng-{self.engine.group.rank}.safetensors")
+        rank, ranks = self.engine.group.rank, self.engine.group.ranks
+        if not load_rng(folder, rank, ranks):
+            seed_rank(self.seed, rank, self.progress.step)

@@ -17,11 +17,12 @@ from transformers import PreTrainedModel
 
 from backend.adapters import NAME, tuned_layers
 from backend.data.prepared import Split, load_prepared
-from backend.engine import Moved, PlainEngine
+from backend.engine import PlainEngine
 from backend.errors import UserError
 from backend.evaluating import Evaluation
 from backend.files import write_json
 from backend.model import as_encoder, load_tokenizer, tuned_model
+from backend.optimizer import Moved
 from backend.rundir import RunDir
 from backend.sources import model_source
 from backend.spec import JobSpec

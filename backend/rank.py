@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher
+from backend.extension_locks import SETTLE_SECONDS, cache_folder, clear, stale_locks
 
 if TYPE_CHECKING:
     import torch
 
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not ours to choose
+
+CLEAR_SECONDS = 10.0
 
 
 class Connection(NamedTuple):
@@ -50,9 +55,20 @@ def connect() -> Connection:
         accelerator.set_device(local_rank)
     device = torch.device(accelerator.current_device_name())
     if not torch.distributed.is_initialized():
+        _await_compilers(local_rank)
         deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
         _drop_names_of_shared_memory()
     return Connection(TorchGroup(device), device, launched=True)
+
+
+def _await_compilers(local_rank: int) -> None:
+    """Let one rank of each host remove locks that a killed compiler left; the others wait until they are gone."""
+    if local_rank == 0:
+        clear(logging.getLogger("tunewright").warning)
+        return
+    end = time.monotonic() + CLEAR_SECONDS
+    while stale_locks(cache_folder()) and time.monotonic() < end:
+        time.sleep(SETTLE_SECONDS)
 
 
 def _drop_names_of_shared_memory() -> None:

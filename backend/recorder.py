@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,7 +13,12 @@ from typing_extensions import Self
 
 from backend.checkpoints import Progress
 from backend.console import Bar
+from backend.data.prepared import Split
+from backend.files import write_json
 from backend.rundir import RunDir, State, Status
+from backend.stop_signals import StopSignals
+
+log = logging.getLogger("tunewright")
 
 STATUS_SECONDS = 0.5  # a status is flushed to the disk, which is too slow for every step of a small model
 
@@ -20,7 +26,13 @@ STATUS_SECONDS = 0.5  # a status is flushed to the disk, which is too slow for e
 class Silent:
     """The recorder of the ranks that write nothing."""
 
-    stop_requested = False
+    def __init__(self, signals: StopSignals | None = None) -> None:
+        self._signals = signals or StopSignals()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Tell whether a signal asked this rank to end."""
+        return bool(self._signals.received)
 
     def state(self, state: str, progress: Progress) -> None:
         """Write nothing."""
@@ -31,14 +43,19 @@ class Silent:
     def evaluation(self, record: Mapping[str, float]) -> None:
         """Write nothing."""
 
+    def nan(self, record: Mapping[str, Any]) -> str:
+        """Write nothing."""
+        return ""
+
 
 class RunRecorder:
     """The recorder of rank 0; a context that closes what it opened."""
 
-    def __init__(self, run: RunDir, status: Status, first_step: int) -> None:
+    def __init__(self, run: RunDir, status: Status, first_step: int, signals: StopSignals | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run = run
+        self._signals = signals or StopSignals()
         self.status = status
         self._stack = ExitStack()
         self._bar = self._stack.enter_context(Bar())
@@ -59,7 +76,7 @@ class RunRecorder:
     @property
     def stop_requested(self) -> bool:
         """Tell whether somebody asked the run to end."""
-        return self._run.stop_requested
+        return self._run.stop_requested or bool(self._signals.received)
 
     def state(self, state: str, progress: Progress) -> None:
         """Write a new state down at once."""
@@ -79,6 +96,13 @@ class RunRecorder:
     def evaluation(self, record: Mapping[str, float]) -> None:
         """Write the measurements of an evaluation."""
         self._measured("evaluation", record)
+
+    def nan(self, record: Mapping[str, Any]) -> str:
+        """Write down the rows of a loss that was no number, with their texts; return where."""
+        rows = Split.open(self._run.data, "train").rows(record["rows"])
+        write_json(self._run.nan_file, {**record, "texts": rows})
+        log.warning("step %s: the loss is %s; its rows are in %s", record["step"], record["loss"], self._run.nan_file)
+        return str(self._run.nan_file)
 
     def write(self, **changes: Any) -> None:
         """Write the status down, changed."""

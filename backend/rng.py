@@ -7,23 +7,32 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from backend.files import flush
 
-def seed_rank(seed: int, rank: int) -> None:
+FILE = "rng-{rank}.safetensors"
+
+
+def seed_rank(seed: int, rank: int, step: int = 0) -> None:
     """Give each rank random numbers of its own: equal dropout masks on all ranks would be correlated noise."""
-    torch.manual_seed(seed + 1_000_003 * (rank + 1))
+    torch.manual_seed(seed + 1_000_003 * (rank + 1) + 2**32 * step)
 
 
-def save_rng(path: Path) -> None:
+def save_rng(folder: Path, rank: int) -> None:
     """Write the state of this process."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
+    path = folder / FILE.format(rank=rank)
     save_file(states, path)
+    flush(path)
 
 
-def load_rng(path: Path) -> None:
-    """Take back the state of this process."""
-    states = load_file(path)
+def load_rng(folder: Path, rank: int, ranks: int) -> bool:
+    """Take back the state of this process; return False if another number of ranks wrote the folder."""
+    if len(list(folder.glob(FILE.format(rank="*")))) != ranks:
+        return False
+    states = load_file(folder / FILE.format(rank=rank))
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
+    return True

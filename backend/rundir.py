@@ -89,6 +89,8 @@ class RunDir:
         self.log_file = self.path / "train.log"
         self.launcher_log_file = self.path / "launcher.log"  # what the processes printed besides
         self.stop_file = self.path / "stop"
+        self.nan_file = self.path / "nan-batch.json"  # the rows whose loss was no number
+        self.stacks = self.path / "stacks"  # where each rank stood when training hung
         self.report_file = self.path / "report.json"
         self.checkpoints = self.path / "checkpoints"
         self.data = self.path / "data"  # train, validation, test: raw columns and encoded ones

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -15,14 +16,15 @@ from backend.checkpoints import Checkpoint, Checkpoints, Progress
 from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
-from backend.deepspeed_config import read, resolve
+from backend.deepspeed_config import read, resolve, swaps
 from backend.distributed import on_main
-from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
-from backend.errors import UserError
+from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
+from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
 from backend.files import write_json
 from backend.loop import BoundTuning, Loop, Recorder
 from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
+from backend.optimizer import Moved
 from backend.precision import choose
 from backend.proof import prove, save_adapter
 from backend.rank import Connection
@@ -31,9 +33,11 @@ from backend.rng import seed_rank
 from backend.rundir import Owner, RunDir, Status
 from backend.sources import model_source
 from backend.spec import JobSpec, chosen
+from backend.stop_signals import StopSignals
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
 from backend.tuning import TUNINGS
+from backend.watchdog import Watchdog
 
 log = logging.getLogger("tunewright")
 
@@ -47,15 +51,16 @@ class Setup(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-def train(arguments: Arguments, connection: Connection) -> None:
-    """Train a job in its run directory, or in a new one; every rank calls this."""
+def train(arguments: Arguments, connection: Connection) -> int:
+    """Train a job in its run directory, or in a new one; every rank calls this, and gets its exit code."""
     group = connection.group
     with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
         run = RunDir(on_main(group, lambda: _claim(arguments, stack).path))
         status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
         status = status.model_copy(update={"device": str(connection.device)})
         try:
-            _train(run, arguments, connection, status)
+            return _train(run, arguments, connection, status, signals)
         except BaseException as error:
             if group.rank == 0:
                 _write_failure(run, error)
@@ -74,7 +79,7 @@ def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
     return run
 
 
-def _train(run: RunDir, arguments: Arguments, connection: Connection, status: Status) -> None:
+def _train(run: RunDir, arguments: Arguments, connection: Connection, status: Status, signals: StopSignals) -> int:
     job, group, is_main = arguments.job, connection.group, connection.group.rank == 0
     if is_main:
         status = status.model_copy(update={"supervisor": run.stored_status().supervisor})
@@ -82,24 +87,48 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
     setup = on_main(group, lambda: _set_up(run, job, connection))
     progress = setup.checkpoint.progress if setup.checkpoint else Progress()
     with ExitStack() as stack:
-        recorder: Recorder = Silent()
+        recorder: Recorder = Silent(signals)
         if is_main:
             run.forget_metrics_after(progress.step)
             known = {"precision": setup.precision, "step": progress.step}
-            recorder = stack.enter_context(RunRecorder(run, status.model_copy(update=known), progress.step))
+            recorder = stack.enter_context(RunRecorder(run, status.model_copy(update=known), progress.step, signals))
         loop = _loop(run, job, connection, setup, recorder)
         if isinstance(recorder, RunRecorder):
             recorder.write(total_steps=loop.total_steps)
         if setup.checkpoint:
             loop.resume(setup.checkpoint.folder, progress)
             log.info("resumed from step %d", progress.step)
-        complete = loop.run()
+        with _watched(run, loop):
+            complete = loop.run()
         if complete:
             _finish(run, job, loop, setup, status.started)
         if isinstance(recorder, RunRecorder):
-            ended = {"state": "finished"} if complete else {"state": "stopped", "message": "stopped on request"}
+            ended = {"state": "finished"} if complete else {"state": "stopped", "message": _why(signals)}
             recorder.write(step=loop.progress.step, seconds_left=None, **ended)
             run.stop_file.unlink(missing_ok=True)  # it has been heard, and is not meant for the next session
+        by_signal = any(group.broadcast(group.gather(signals.received)))
+        return REQUEUE_EXIT_CODE if by_signal and not complete else 0
+
+
+def _why(signals: StopSignals) -> str:
+    return f"stopped by {signals.received}; requeue it with --resume" if signals.received else "stopped on request"
+
+
+@contextmanager
+def _watched(run: RunDir, loop: Loop) -> Iterator[None]:
+    """Let a watchdog see every pass through the model."""
+
+    def write(message: str) -> None:
+        log.error("%s", message)
+        status = run.stored_status().model_copy(update={"state": "failed", "message": message, "seconds_left": None})
+        run.write_status(status)
+
+    with Watchdog(run.stacks, loop.engine.group, loop.schedule.hang_seconds, write) as watchdog:
+        hook = loop.engine.model.register_forward_pre_hook(watchdog.beat)
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
@@ -116,11 +145,18 @@ def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     prepared = prepare(job, _encoder(job), run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
     if checkpoint and checkpoint.ranks != ranks:
-        raise UserError(
-            f"{checkpoint.folder}: was written by {checkpoint.ranks} process(es), but {ranks} are running; "
-            f"start {checkpoint.ranks}"
-        )
+        _check_change(checkpoint, ranks, config)
     return Setup(prepared, precision, config, checkpoint)
+
+
+def _check_change(checkpoint: Checkpoint, ranks: int, config: dict[str, Any]) -> None:
+    """Raise UserError if a checkpoint cannot be shared out anew over another number of ranks."""
+    if swaps(config) or (checkpoint.folder / "engine" / SWAPPED).is_dir():
+        raise UserError(
+            f"{checkpoint.folder}: was written by {checkpoint.ranks} process(es), but {ranks} are running, and what "
+            f"DeepSpeed keeps on NVMe cannot be shared out anew; start {checkpoint.ranks}"
+        )
+    log.info("the checkpoint of %d process(es) is shared out over %d; dropout draws anew", checkpoint.ranks, ranks)
 
 
 def _encoder(job: JobSpec) -> Tokenizer:
@@ -204,10 +240,7 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
         ended = {"state": "failed", "message": str(error)}
     elif status.ranks > 1 and "Connection closed by peer" in str(error):  # the words of gloo
         log.error("%s", "".join(traceback.format_exception(error)))
-        ended = {
-            "state": "failed",
-            "message": "another process of the run has ended (killed, or out of memory); resume",
-        }
+        ended = {"state": "failed", "message": f"{LOST_RANK} (killed, or out of memory); resume"}
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{type(error).__name__}: {error} (the traceback is in train.log)"}

@@ -127,6 +127,11 @@ class Schedule(Options):
     patience: int = Field(0, ge=0, description="Stop after so many evaluations without a better one; 0: never.")
     keep_last: int = Field(1, ge=1, description="Checkpoints to keep, the latest ones; the best is kept besides.")
 
+    on_nan: Literal["stop", "skip", "lower"] = Field(
+        "stop", description="When a loss is no number: end the run, leave the update out, or halve the rate besides."
+    )
+    hang_seconds: float = Field(1800, ge=0, description="End the run when no step comes for so long; 0: never.")
+
     @model_validator(mode="after")
     def _parts_are_whole(self) -> Schedule:
         if self.batch_size % self.accumulation_steps:

@@ -23,17 +23,16 @@ from backend.rank import connect, disconnect, is_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train as the arguments say; return the exit code: 0, or 2 for what the user can put right."""
+    """Train as the arguments say; return the exit code: 0, 2 for what the user can put right, 75 to requeue."""
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         from backend.session import train  # not before the arguments are known to be right: this imports torch
 
-        train(arguments, connect())
+        return train(arguments, connect())
     except UserError as error:
         if is_main():
             fail(error)
         return EXIT_CODE
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from backend.arguments import parse
 from backend.data.collecting import Collected, collect, no_progress_bars
 from backend.data.prepared import Split, load_prepared
 from backend.data.samples import PREFIX, SAMPLES
-from backend.engine import Moved, PlainEngine
+from backend.engine import PlainEngine
 from backend.evaluating import Evaluation
 from backend.interfaces import Report, Task
 from backend.model import load_saved
+from backend.optimizer import Moved
 from backend.predict import TorchPredictor
 from backend.rank import connect
 from backend.rundir import RunDir

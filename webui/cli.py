@@ -26,6 +26,7 @@ app = typer.Typer(
         "tunewright train --model FOLDER --data.train reviews.csv",
         "tunewright train --model FOLDER --data.train reviews.csv --data.columns text=review --schedule.epochs 2",
         "tunewright train --job runs/ID/job.json --resume",
+        "tunewright train --job runs/ID/job.json --resume --ranks 4",
         "tunewright train --job job.json --ranks 2 --detach",
         "tunewright train --help",
     ),
@@ -46,7 +47,7 @@ def train(
     with user_errors():
         asked = parse(context.args, prog="tunewright train")
         before = RunDir.open(asked.run) if asked.run else None
-        # A checkpoint is shared out over ranks, so a run goes on with as many as it had.
+        # Any number can go on from a checkpoint; as many as it had go on with the same bits.
         number = ranks or (before.status().ranks if before and asked.resume else launch.suggested_ranks())
         launch.check(asked.job, number)
         run = before or RunDir.create(asked.workspace, asked.job)

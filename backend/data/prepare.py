@@ -180,8 +180,10 @@ class _Encoder:
         encoded = self._task.encode(rows, self.context)
         numbered = [(number, window) for number, windows in enumerate(encoded, start) for window in windows]
         if packing:
-            examples = self._task.pack([window for _, window in numbered], self.context)
-            numbered = [(-1, example) for example in examples]
+            windows = [window for _, window in numbered]
+            examples = self._task.pack(windows, self.context)
+            if examples != windows:
+                numbered = [(-1, example) for example in examples]
         return [{**window, **self._measures(window), OF_ROW: number} for number, window in numbered]
 
     def _measures(self, window: Features) -> dict[str, int]:

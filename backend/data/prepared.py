@@ -67,7 +67,7 @@ class Split:
         self._windows = windows.remove_columns([LENGTH, TARGET_COUNT, OF_ROW])
         self.lengths = _numbers(windows, LENGTH)  # tokens of every window
         self.target_counts = _numbers(windows, TARGET_COUNT)  # targets of every window that count in the loss
-        self.of_row = _numbers(windows, OF_ROW)  # the row of every window, ascending; -1 in packed examples
+        self.of_row = _numbers(windows, OF_ROW)  # the row of every window, ascending; -1 where several are packed
 
     @classmethod
     def open(cls, folder: Path, name: str) -> Split:

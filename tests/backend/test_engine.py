@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from backend.engine import Moved, PlainEngine, parameter_groups
+from backend.engine import PlainEngine
+from backend.optimizer import Moved, parameter_groups
 from backend.spec import Schedule
 
 CPU = torch.device("cpu")

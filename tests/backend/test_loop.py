@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from backend.errors import UserError
 from backend.rundir import RunDir
+from backend.saved_state import SavedState
 from backend.schedule import learning_rate
 
 NewRun = Callable[..., RunDir]
@@ -34,8 +35,12 @@ def kept(run: RunDir) -> list[int]:
 
 def weights(run: RunDir, step: int | None = None) -> dict[str, torch.Tensor]:
     """Return the weights of a checkpoint, or the final ones."""
-    folder = run.model if step is None else run.checkpoints / f"step-{step:08d}" / "engine"
-    return load_file(folder / "model.safetensors")
+    if step is None:
+        return load_file(run.model / "model.safetensors")
+    final = weights(run)
+    with SavedState(run.checkpoints / f"step-{step:08d}" / "engine") as saved:
+        read = {name: saved.read("weight", name, 0, weight.numel()) for name, weight in final.items()}
+    return {name: value.view(final[name].shape) for name, value in read.items() if value is not None}
 
 
 def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from backend.engine import _tensors
 from backend.model import with_weights
+from backend.pieces import named_tensors
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 80}
 T5 = {"vocab_size": 80, "d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2}
@@ -44,7 +44,7 @@ def test_a_saved_model_says_what_the_trained_one_says(name: str, tmp_path: Path)
         for weights in trained.parameters():
             weights.add_(0.1 * torch.randn_like(weights))
 
-    model = with_weights(fresh, {name: tensor.detach().clone() for name, tensor in _tensors(trained)})
+    model = with_weights(fresh, {name: tensor.detach().clone() for name, tensor in named_tensors(trained)})
     model.save_pretrained(tmp_path / "saved")
 
     assert torch.equal(logits(model), logits(trained))

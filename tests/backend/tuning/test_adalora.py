@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from backend.adapters import NAME, tuned_layers
-from backend.engine import trainable
 from backend.methods import Step
+from backend.optimizer import trainable
 from backend.rundir import RunDir
 from backend.tuning import TUNINGS
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from backend.engine import Moved, PlainEngine
+from backend.engine import PlainEngine
 from backend.errors import UserError
 from backend.methods import Batch, Found
+from backend.optimizer import Moved
 from backend.spec import Schedule, parse_job
 from backend.tuning import TUNINGS
 

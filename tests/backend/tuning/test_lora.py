@@ -10,9 +10,10 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from backend.data.prepared import load_prepared
-from backend.engine import Moved, PlainEngine, trainable
+from backend.engine import PlainEngine
 from backend.errors import UserError
 from backend.model import tuned_model
+from backend.optimizer import Moved, trainable
 from backend.proof import WEIGHTS, load_adapter, prove
 from backend.rundir import RunDir
 from backend.spec import Schedule

@@ -14,7 +14,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from backend.engine import trainable
+from backend.optimizer import trainable
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 

@@ -16,8 +16,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from backend.engine import Moved, PlainEngine, trainable
+from backend.engine import PlainEngine
 from backend.errors import UserError
+from backend.optimizer import Moved, trainable
 from backend.spec import Schedule
 from backend.tuning import TUNINGS
 
