@@ -19,7 +19,9 @@ from pathlib import Path
 from backend import deepspeed_config
 from backend.errors import UserError
 from backend.rundir import Owner, RunDir, Status
-from backend.spec import JobSpec
+from backend.spec import JobSpec, chosen
+from backend.trackers import TRACKERS
+from backend.tracking import check as check_trackers
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
@@ -46,6 +48,7 @@ def check(job: JobSpec, ranks: int) -> None:
     """Raise UserError for what is known to be wrong before anything is started."""
     if ranks < 1:
         raise UserError(f"the number of processes is {ranks}; it must be 1 or more")
+    check_trackers(chosen("trackers", TRACKERS, job.trackers))
     if ranks > 1:
         precision = "fp32" if job.precision == "auto" else job.precision
         deepspeed_config.resolve(deepspeed_config.read(job.deepspeed), job, ranks, precision, Path())

@@ -20,7 +20,9 @@ from backend.distributed import on_main
 from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
 from backend.errors import UserError
 from backend.files import write_json
+from backend.flops import work_of
 from backend.loop import BoundTuning, Loop, Recorder
+from backend.measuring import Meter
 from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
 from backend.precision import choose
@@ -33,6 +35,8 @@ from backend.sources import model_source
 from backend.spec import JobSpec, chosen
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
+from backend.trackers import TRACKERS
+from backend.tracking import check
 from backend.tuning import TUNINGS
 
 log = logging.getLogger("tunewright")
@@ -105,6 +109,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
 def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     """Do what one rank does for all: check the job against the machine, and prepare the data."""
     ranks = connection.group.ranks
+    check(chosen("trackers", TRACKERS, job.trackers))
     precision, reason = choose(job.precision)
     log.info("precision %s (%s), %d process(es) on %s", precision, reason, ranks, connection.device)
     config: dict[str, Any] = {}
@@ -133,6 +138,7 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     model = tuned_model(job, setup.prepared)
     seed_rank(job.seed, connection.group.rank)
     moved = Moved(job.schedule, tuning.groups(model, job.tuning))
+    work = work_of(model, looks_up=tuning.looks_up(job.tuning))  # before ranks share its weights out
     engine: Engine = (
         DeepSpeedEngine(model, moved, setup.ds_config, connection.group)
         if connection.launched
@@ -149,6 +155,7 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         checkpoints=Checkpoints(run.checkpoints, connection.group),
         recorder=recorder,
         tuning=BoundTuning(tuning, job.tuning, model),
+        meter=Meter(engine, work, setup.precision),
     )
     training = loop.training(run.path / "computed")
     loop.loss = tuning.wrap(loop.loss, job.tuning, training)
