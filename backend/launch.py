@@ -37,11 +37,15 @@ def suggested_ranks() -> int:
 
 def command(job_file: Path, ranks: int, *, resume: bool = False) -> list[str]:
     """Return the command that trains a job: plain Python for one process, the deepspeed launcher for several."""
-    train = [str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+    return [*launcher(ranks), str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+
+
+def launcher(ranks: int) -> list[str]:
+    """Return what starts a script in so many processes."""
     if ranks == 1:
-        return [sys.executable, *train]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
-    return [*launcher, "--master_port", str(_free_port()), *train]
+        return [sys.executable]
+    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
+    return [*runner, "--master_port", str(_free_port())]
 
 
 def check(job: JobSpec, ranks: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -16,7 +17,7 @@ from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve
-from backend.distributed import on_main
+from backend.distributed import Group, on_main
 from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
 from backend.errors import UserError
 from backend.files import write_json
@@ -55,18 +56,25 @@ def train(arguments: Arguments, connection: Connection) -> None:
     """Train a job in its run directory, or in a new one; every rank calls this."""
     group = connection.group
     with ExitStack() as stack:
-        run = RunDir(on_main(group, lambda: _claim(arguments, stack).path))
+        run = RunDir(on_main(group, lambda: claim(arguments, stack).path))
         status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
         status = status.model_copy(update={"device": str(connection.device)})
-        try:
+        with failing(run, group):
             _train(run, arguments, connection, status)
-        except BaseException as error:
-            if group.rank == 0:
-                _write_failure(run, error)
-            raise
 
 
-def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
+@contextmanager
+def failing(run: RunDir, group: Group) -> Iterator[None]:
+    """Write down why a session has failed, if it does."""
+    try:
+        yield
+    except BaseException as error:
+        if group.rank == 0:
+            _write_failure(run, error)
+        raise
+
+
+def claim(arguments: Arguments, stack: ExitStack) -> RunDir:
     """Open or make the run directory, and take the right to write there until the stack closes."""
     run = RunDir(arguments.run) if arguments.run else RunDir.create(arguments.workspace, arguments.job)
     stack.enter_context(run.writing())
@@ -83,7 +91,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
     if is_main:
         status = status.model_copy(update={"supervisor": run.stored_status().supervisor})
         run.write_status(status)
-    setup = on_main(group, lambda: _set_up(run, job, connection))
+    setup = on_main(group, lambda: set_up(run, job, connection))
     progress = setup.checkpoint.progress if setup.checkpoint else Progress()
     with ExitStack() as stack:
         recorder: Recorder = Silent()
@@ -91,7 +99,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
             run.forget_metrics_after(progress.step)
             known = {"precision": setup.precision, "step": progress.step}
             recorder = stack.enter_context(RunRecorder(run, status.model_copy(update=known), progress.step))
-        loop = _loop(run, job, connection, setup, recorder)
+        loop = build(run, job, connection, setup, recorder)
         if isinstance(recorder, RunRecorder):
             recorder.write(total_steps=loop.total_steps)
         if setup.checkpoint:
@@ -106,7 +114,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
             run.stop_file.unlink(missing_ok=True)  # it has been heard, and is not meant for the next session
 
 
-def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
+def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     """Do what one rank does for all: check the job against the machine, and prepare the data."""
     ranks = connection.group.ranks
     check(chosen("trackers", TRACKERS, job.trackers))
@@ -132,7 +140,8 @@ def _encoder(job: JobSpec) -> Tokenizer:
     return as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
 
 
-def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
+def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
+    """Return the loop of a job, before its first step."""
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     model = tuned_model(job, setup.prepared)
