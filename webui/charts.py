@@ -24,7 +24,13 @@ class Panel(NamedTuple):
 
 PANELS = (
     Panel("Throughput", lambda name: name.endswith("_per_second"), "/s"),
-    Panel("Where the time of a step goes", lambda name: name.startswith("seconds_"), "%", stacked=True),
+    # Without the communication, which happens within the other parts.
+    Panel(
+        "Where the time of a step goes",
+        lambda name: name.startswith("seconds_") and "comm" not in name,
+        "%",
+        stacked=True,
+    ),
     Panel("Memory per process", lambda name: name.startswith("memory_"), " GiB", 2**-30),
     Panel("Model FLOPs utilization", lambda name: name == "mfu", "%", 100),
 )
