@@ -56,7 +56,7 @@ def measurements(records: Sequence[Mapping[str, Any]], panel: Panel) -> Any:
         figure.add_trace(curve.update(stackgroup="one", groupnorm="percent") if panel.stacked else curve)
     _plain(figure, height=250)
     figure.update_layout(title={"text": panel.title, "font": {"size": 14}}, showlegend=len(names) > 1)
-    figure.update_yaxes(rangemode="tozero", ticksuffix=panel.suffix, hoverformat=".3~g")
+    figure.update_yaxes(rangemode="tozero", ticksuffix=panel.suffix, hoverformat=".3~g", automargin=True)
     return figure
 
 
