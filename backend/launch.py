@@ -20,8 +20,10 @@ from backend import deepspeed_config
 from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
 from backend.rank_watch import RankWatch
 from backend.rundir import Owner, RunDir, Status
-from backend.spec import JobSpec
+from backend.spec import JobSpec, chosen
 from backend.stop_signals import SIGNALS as STOP_SIGNALS
+from backend.trackers import TRACKERS
+from backend.tracking import check as check_trackers
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
@@ -37,17 +39,22 @@ def suggested_ranks() -> int:
 
 def command(job_file: Path, ranks: int, *, resume: bool = False) -> list[str]:
     """Return the command that trains a job: plain Python for one process, the deepspeed launcher for several."""
-    train = [str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+    return [*launcher(ranks), str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+
+
+def launcher(ranks: int) -> list[str]:
+    """Return what starts a script in so many processes."""
     if ranks == 1:
-        return [sys.executable, *train]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
-    return [*launcher, "--master_port", str(_free_port()), *train]
+        return [sys.executable]
+    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
+    return [*runner, "--master_port", str(_free_port())]
 
 
 def check(job: JobSpec, ranks: int) -> None:
     """Raise UserError for what is known to be wrong before anything is started."""
     if ranks < 1:
         raise UserError(f"the number of processes is {ranks}; it must be 1 or more")
+    check_trackers(chosen("trackers", TRACKERS, job.trackers))
     if ranks > 1:
         precision = "fp32" if job.precision == "auto" else job.precision
         deepspeed_config.resolve(deepspeed_config.read(job.deepspeed), job, ranks, precision, Path())

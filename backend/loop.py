@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from backend.data.prepared import Split
 from backend.engine import Engine, Update
 from backend.evaluating import Evaluation
 from backend.interfaces import IGNORED, Array, Context, Features, Report, Task
+from backend.measuring import Meter
 from backend.methods import Batch, Found, Loss, Step, Training, Tuning
 from backend.nan_loss import NanLosses
 from backend.rng import load_rng, save_rng, seed_rank
@@ -78,6 +78,7 @@ class Loop:
     checkpoints: Checkpoints
     recorder: Recorder
     tuning: BoundTuning
+    meter: Meter
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class Loop:
         self.engine.model.train()
         self.recorder.state("training", self.progress)
         while not self._is_complete():
-            stop = self._train_step()
+            stop = self.train_step()
             last = self.progress.step == self.total_steps
             if last or self.progress.step % self.evaluate_every == 0:
                 self._evaluate_and_compare()
@@ -127,10 +128,10 @@ class Loop:
         batch: Array = self._epoch[1][index]
         return batch
 
-    def _train_step(self) -> bool:
+    def train_step(self) -> bool:
         """Make one optimizer step on one global batch; tell whether somebody asked to stop."""
-        began = time.perf_counter()
-        group, schedule = self.engine.group, self.schedule
+        meter, schedule = self.meter, self.schedule
+        meter.begin()
         batch = self._batch(self.progress.step)
         # The sum of the losses of all parts over the targets of all parts: however the batch is shared out, the
         # update is that of one big batch.
@@ -140,19 +141,21 @@ class Loop:
         loss_sum, update = 0.0, Update(0.0, skipped=True)
         step = self.progress.step + 1
         epoch = self.progress.step / self.steps_per_epoch
-        for part in self._parts(batch):
-            loss = self.loss(part).loss / target_count
-            self.engine.backward(loss)
-            if self.engine.is_last_part:
-                self.tuning.before_step(Step(step, epoch, self.engine.gradient))
-            update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
+        for part in meter.each("data", self._parts(batch)):
+            with meter.part("forward"):
+                loss = self.loss(part).loss / target_count
+            with meter.part("backward"):
+                self.engine.backward(loss)
+            with meter.part("optimizer"):
+                if self.engine.is_last_part:
+                    self.tuning.before_step(Step(step, epoch, self.engine.gradient))
+                update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
             losses.append((loss.item(), part.examples))
             loss_sum += losses[-1][0]
         self.tuning.after_step(step)
         self.progress = self.progress.model_copy(update={"step": step})
-        loss_sum, stop = group.sum([loss_sum, float(self.recorder.stop_requested)])
+        loss_sum, stop = meter.sum([loss_sum, float(self.recorder.stop_requested)])
         self.progress = self._nan_losses.check(loss_sum, self.progress, losses)
-        seconds = time.perf_counter() - began
         self.recorder.train(
             {
                 "step": step,
@@ -161,8 +164,7 @@ class Loop:
                 "learning_rate": rate,
                 "grad_norm": update.grad_norm,
                 "skipped": float(update.skipped),
-                "rows_per_second": len(batch) / seconds,
-                "tokens_per_second": int(self.train.lengths[batch].sum()) / seconds,
+                **meter.record(self.train.lengths[batch]),
             }
         )
         return stop > 0

@@ -39,6 +39,7 @@ class Method(ABC):
     title: ClassVar[str]
     about: ClassVar[str]  # what it is for, in a sentence or two
     paper: ClassVar[str] = ""  # where it comes from
+    usual: ClassVar[bool] = False  # whether a job that says nothing of it has it
     places: ClassVar[tuple[str, ...]] = ()  # settings that name files or folders, each one or several
 
     class Options(interfaces.Options):
@@ -78,6 +79,10 @@ class Tuning(Method):
     def wrap(self, loss: Loss, options: Any, training: Training) -> Loss:
         """Return the loss as this way to tune computes it: the same one, but perhaps from what was computed before."""
         return loss
+
+    def looks_up(self, options: Any) -> bool:
+        """Tell whether the layers below all that is trained are looked up rather than computed."""
+        return False
 
     def before_step(self, model: PreTrainedModel, options: Any, step: Step) -> None:
         """See or change the gradients before the optimizer moves the weights."""

@@ -1,4 +1,4 @@
-"""What rank 0 writes down while it trains: status, measurements, TensorBoard events, a progress bar."""
+"""What rank 0 writes down while it trains: status, measurements, a progress bar; and the trackers that it tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from backend.console import Bar
 from backend.data.prepared import Split
 from backend.files import write_json
 from backend.rundir import RunDir, State, Status
+from backend.spec import chosen
 from backend.stop_signals import StopSignals
+from backend.trackers import TRACKERS
+from backend.tracking import Diaries, Tracked, flat
 
 log = logging.getLogger("tunewright")
 
@@ -52,15 +55,14 @@ class RunRecorder:
     """The recorder of rank 0; a context that closes what it opened."""
 
     def __init__(self, run: RunDir, status: Status, first_step: int, signals: StopSignals | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._run = run
         self._signals = signals or StopSignals()
         self.status = status
         self._stack = ExitStack()
         self._bar = self._stack.enter_context(Bar())
-        self._events = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1)
-        self._stack.callback(self._events.close)
+        job = run.job
+        tracked = Tracked(run.id, job.name or run.id, run.path, dict(flat(job)), first_step)
+        self._diaries = self._stack.enter_context(Diaries(chosen("trackers", TRACKERS, job.trackers), tracked))
         self._first_step = first_step
         self._began = time.monotonic()
         self._written = 0.0
@@ -71,7 +73,7 @@ class RunRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def stop_requested(self) -> bool:
@@ -113,9 +115,8 @@ class RunRecorder:
 
     def _measured(self, kind: str, record: Mapping[str, float]) -> None:
         self._run.append_metrics({"kind": kind, **record})
-        for name, value in record.items():
-            if name != "step":
-                self._events.add_scalar(f"{kind}/{name}", value, int(record["step"]))
+        values = {f"{kind}/{name}": value for name, value in record.items() if name != "step"}
+        self._diaries.write(int(record["step"]), values)
 
     def _seconds_left(self, step: int) -> float:
         pace = (time.monotonic() - self._began) / max(1, step - self._first_step)

@@ -99,6 +99,8 @@ class RunDir:
         self.pruned = self.path / "pruned"  # the model without what matters least
         self.tensorboard = self.path / "tensorboard"
         self.export = self.path / "export"
+        self.profile = self.path / "profile"
+        self.operations_file = self.profile / "operations.txt"  # those that took the most time
 
     @property
     def id(self) -> str:
@@ -180,6 +182,10 @@ class RunDir:
         """Drop the measurements of steps that a resumed run will take again."""
         kept = [json.dumps(record) for record in self.metrics() if record["step"] <= step]
         write_text(self.metrics_file, "".join(line + "\n" for line in kept))
+
+    def trace(self, rank: int) -> Path:
+        """Return the file of a rank's profile, in the format of Chrome's tracing."""
+        return self.profile / f"rank-{rank}.json.gz"
 
     def write_report(self, report: dict[str, Any]) -> None:
         """Replace the report."""

@@ -17,11 +17,13 @@ from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve, swaps
-from backend.distributed import on_main
+from backend.distributed import Group, on_main
 from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
 from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
 from backend.files import write_json
+from backend.flops import work_of
 from backend.loop import BoundTuning, Loop, Recorder
+from backend.measuring import Meter
 from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
 from backend.optimizer import Moved
@@ -36,6 +38,8 @@ from backend.spec import JobSpec, chosen
 from backend.stop_signals import StopSignals
 from backend.tasks import TASKS
 from backend.tokenizer import Tokenizer
+from backend.trackers import TRACKERS
+from backend.tracking import check
 from backend.tuning import TUNINGS
 from backend.watchdog import Watchdog
 
@@ -56,18 +60,25 @@ def train(arguments: Arguments, connection: Connection) -> int:
     group = connection.group
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        run = RunDir(on_main(group, lambda: _claim(arguments, stack).path))
+        run = RunDir(on_main(group, lambda: claim(arguments, stack).path))
         status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
         status = status.model_copy(update={"device": str(connection.device)})
-        try:
+        with failing(run, group):
             return _train(run, arguments, connection, status, signals)
-        except BaseException as error:
-            if group.rank == 0:
-                _write_failure(run, error)
-            raise
 
 
-def _claim(arguments: Arguments, stack: ExitStack) -> RunDir:
+@contextmanager
+def failing(run: RunDir, group: Group) -> Iterator[None]:
+    """Write down why a session has failed, if it does."""
+    try:
+        yield
+    except BaseException as error:
+        if group.rank == 0:
+            _write_failure(run, error)
+        raise
+
+
+def claim(arguments: Arguments, stack: ExitStack) -> RunDir:
     """Open or make the run directory, and take the right to write there until the stack closes."""
     run = RunDir(arguments.run) if arguments.run else RunDir.create(arguments.workspace, arguments.job)
     stack.enter_context(run.writing())
@@ -84,7 +95,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
     if is_main:
         status = status.model_copy(update={"supervisor": run.stored_status().supervisor})
         run.write_status(status)
-    setup = on_main(group, lambda: _set_up(run, job, connection))
+    setup = on_main(group, lambda: set_up(run, job, connection))
     progress = setup.checkpoint.progress if setup.checkpoint else Progress()
     with ExitStack() as stack:
         recorder: Recorder = Silent(signals)
@@ -92,7 +103,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
             run.forget_metrics_after(progress.step)
             known = {"precision": setup.precision, "step": progress.step}
             recorder = stack.enter_context(RunRecorder(run, status.model_copy(update=known), progress.step, signals))
-        loop = _loop(run, job, connection, setup, recorder)
+        loop = build(run, job, connection, setup, recorder)
         if isinstance(recorder, RunRecorder):
             recorder.write(total_steps=loop.total_steps)
         if setup.checkpoint:
@@ -131,9 +142,10 @@ def _watched(run: RunDir, loop: Loop) -> Iterator[None]:
             hook.remove()
 
 
-def _set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
+def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     """Do what one rank does for all: check the job against the machine, and prepare the data."""
     ranks = connection.group.ranks
+    check(chosen("trackers", TRACKERS, job.trackers))
     precision, reason = choose(job.precision)
     log.info("precision %s (%s), %d process(es) on %s", precision, reason, ranks, connection.device)
     config: dict[str, Any] = {}
@@ -163,12 +175,14 @@ def _encoder(job: JobSpec) -> Tokenizer:
     return as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
 
 
-def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
+def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recorder: Recorder) -> Loop:
+    """Return the loop of a job, before its first step."""
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     model = tuned_model(job, setup.prepared)
     seed_rank(job.seed, connection.group.rank)
     moved = Moved(job.schedule, tuning.groups(model, job.tuning))
+    work = work_of(model, looks_up=tuning.looks_up(job.tuning))  # before ranks share its weights out
     engine: Engine = (
         DeepSpeedEngine(model, moved, setup.ds_config, connection.group)
         if connection.launched
@@ -185,6 +199,7 @@ def _loop(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         checkpoints=Checkpoints(run.checkpoints, connection.group),
         recorder=recorder,
         tuning=BoundTuning(tuning, job.tuning, model),
+        meter=Meter(engine, work, setup.precision),
     )
     training = loop.training(run.path / "computed")
     loop.loss = tuning.wrap(loop.loss, job.tuning, training)

@@ -15,6 +15,7 @@ from backend.interfaces import Options, Task
 from backend.methods import Method, Tuning
 from backend.objectives import OBJECTIVES
 from backend.tasks import TASKS
+from backend.trackers import TRACKERS
 from backend.tuning import TUNINGS
 
 
@@ -39,7 +40,11 @@ def _some_of(title: str, table: Mapping[str, Method]) -> type[Options]:
     fields: dict[str, Any] = {
         field_of(key): (
             Annotated[entry.Options | None, BeforeValidator(_switched)],
-            Field(None, title=entry.title, description=" ".join(filter(None, (entry.about, entry.paper)))),
+            Field(
+                entry.Options() if entry.usual else None,
+                title=entry.title,
+                description=" ".join(filter(None, (entry.about, entry.paper))),
+            ),
         )
         for key, entry in table.items()
     }
@@ -51,11 +56,13 @@ if TYPE_CHECKING:
     AnyTuning: TypeAlias = Tuning.Options
     SomeObjectives: TypeAlias = Options
     SomeAugmentations: TypeAlias = Options
+    SomeTrackers: TypeAlias = Options
 else:
     AnyTask = _any_of(TASKS)
     AnyTuning = _any_of(TUNINGS)
     SomeObjectives = _some_of("Objectives", OBJECTIVES)
     SomeAugmentations = _some_of("Augmentations", AUGMENTATIONS)
+    SomeTrackers = _some_of("Trackers", TRACKERS)
 
 FIRST_TASK: AnyTask = next(iter(TASKS.values())).Options.model_validate({})
 FIRST_TUNING: AnyTuning = next(iter(TUNINGS.values())).Options.model_validate({})
@@ -157,6 +164,10 @@ class JobSpec(Options):
         default_factory=SomeAugmentations,
         description="What the training rows become; --augment.NAME on switches one on.",
     )
+    trackers: SomeTrackers = Field(
+        default_factory=SomeTrackers,
+        description="Who is told of the measurements; --trackers.NAME on or off.",
+    )
     model: str = Field(description="A model folder, a model of the Hugging Face hub, or package:NAME/FOLDER.")
     revision: str = Field("main", description="Branch, tag or commit of a hub model.")
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
@@ -188,6 +199,7 @@ class JobSpec(Options):
         yield "tuning", TUNINGS[self.tuning.name], self.tuning
         yield from chosen("objectives", OBJECTIVES, self.objectives)
         yield from chosen("augment", AUGMENTATIONS, self.augment)
+        yield from chosen("trackers", TRACKERS, self.trackers)
 
 
 M = TypeVar("M", bound=Method)

@@ -19,6 +19,7 @@ from backend.augment import AUGMENTATIONS
 from backend.objectives import OBJECTIVES
 from backend.spec import parse_job
 from backend.tasks import TASKS
+from backend.trackers import TRACKERS
 from backend.tuning import TUNINGS
 from export.quantizers import QUANTIZERS
 
@@ -43,6 +44,7 @@ MAY_BE_HEAVY = {
     "backend.frozen_cache",
     "backend.loop",
     "backend.loss_scale",
+    "backend.measuring",
     "backend.ensemble",
     "backend.heads.encoder_decoder",
     "backend.heads.ensemble",
@@ -90,6 +92,7 @@ PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
     ),
     "backend.augment": ((*METHODS, "backend.earlier", "backend.text"), ()),
+    "backend.trackers": ((*BASIC, "backend.methods", "backend.tracking"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
 }
 TABLES: Mapping[str, Mapping[str, Any]] = {
@@ -97,6 +100,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "backend.augment": AUGMENTATIONS,
     "backend.objectives": OBJECTIVES,
     "backend.tuning": TUNINGS,
+    "backend.trackers": TRACKERS,
     "export.quantizers": QUANTIZERS,
 }
 

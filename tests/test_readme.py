@@ -19,6 +19,7 @@ from backend.interfaces import Generation
 from backend.objectives import OBJECTIVES
 from backend.spec import JobSpec, field_of
 from backend.tasks import TASKS
+from backend.trackers import TRACKERS
 from backend.tuning import TUNINGS
 from webui.cli import app
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 TABLES = {"task": TASKS, "tuning": TUNINGS}
-METHODS = {"objectives": OBJECTIVES, "augment": AUGMENTATIONS}
+METHODS = {"objectives": OBJECTIVES, "augment": AUGMENTATIONS, "trackers": TRACKERS}
 
 
 def settings_table() -> str:
@@ -42,8 +43,9 @@ def settings_table() -> str:
                 lines += rows("task.generation.", Generation, " (tasks that write)")
         elif name in METHODS:
             for key, entry in METHODS[name].items():
+                usual = "on" if entry.usual else "off"
                 lines.append(
-                    row(f"{name}.{field_of(key)}", "off", f"{entry.title}. {entry.about} {entry.paper}".strip())
+                    row(f"{name}.{field_of(key)}", usual, f"{entry.title}. {entry.about} {entry.paper}".strip())
                 )
                 lines += rows(f"{name}.{field_of(key)}.", entry.Options)
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -102,7 +104,7 @@ def test_every_link_leads_to_a_file() -> None:
 def test_every_flag_in_an_example_is_a_setting_or_an_option() -> None:
     from backend.spec import dotted_keys
 
-    for flag in commands(r"--((?:data|schedule|task|tuning|objectives|augment)\.[a-z_.]+)"):
+    for flag in commands(r"--((?:data|schedule|task|tuning|objectives|augment|trackers)\.[a-z_.]+)"):
         assert flag in set(dotted_keys(JobSpec)), flag
 
 

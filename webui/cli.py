@@ -9,6 +9,7 @@ import typer
 
 from webui.commands import PASSED_ON, WORKSPACE, Workspace, examples, user_errors
 from webui.label_cli import add_commands
+from webui.profile_command import add_command as add_profile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -281,6 +282,7 @@ def demo(workspace: Workspace = WORKSPACE) -> None:
 
 
 add_commands(app)
+add_profile(app)
 
 
 def _existing(name: Path, workspace: Path) -> Path:

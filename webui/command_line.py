@@ -36,6 +36,8 @@ def flags(options: BaseModel, prefix: str = "", default: BaseModel | None = None
             elif usual is None and not inner:
                 found.append((f"--{key}", "on"))
             found += inner
+        elif value is None and isinstance(usual, BaseModel):
+            found.append((f"--{key}", "off"))
         elif value != usual:
             found += _written(key, value)
     return found

@@ -33,6 +33,10 @@ def build(shared: Shared) -> None:
                 resume = gr.Button("Resume", variant="primary", size="sm", visible=False, elem_id="resume")
             wrong = gr.HTML(js_on_load=None)
             plot = gr.Plot(show_label=False, container=False, visible=False, elem_id="curves")
+            with gr.Row(elem_id="measurements"):
+                measured = [
+                    gr.Plot(show_label=False, container=False, visible=False, min_width=300) for _ in charts.PANELS
+                ]
             report = gr.HTML(elem_id="report", js_on_load=None)
             with gr.Accordion("Log", open=True):
                 log = gr.HTML(elem_id="log", js_on_load=None, autoscroll=True, max_height=260)
@@ -41,7 +45,7 @@ def build(shared: Shared) -> None:
     refresh: dict[str, Any] = {
         "fn": tab.refresh,
         "inputs": [shared.run, seen],
-        "outputs": [runs, heading, stop, resume, report, log, plot, seen],
+        "outputs": [runs, heading, stop, resume, report, log, plot, *measured, seen],
         **QUIET,
     }
     runs.select(tab.choose, None, [shared.run, wrong], **QUIET)
@@ -80,7 +84,7 @@ class RunsTab:
                 (run.id, run.metrics_file.stat().st_mtime_ns if run.metrics_file.is_file() else 0),
             ]
         runs_html, heading, stop, resume, report, log, plot = changed(seen, now)
-        return [runs_html, heading, _button(stop), _button(resume), report, log, _plot(plot, summary), now]
+        return [runs_html, heading, _button(stop), _button(resume), report, log, *_plots(plot, summary), now]
 
     def stop(self, chosen: str) -> str:
         """Ask a run to save a checkpoint and end."""
@@ -107,11 +111,11 @@ def _button(visible: Any) -> Any:
     return gr.Button(visible=visible) if isinstance(visible, bool) else visible
 
 
-def _plot(key: Any, summary: Summary | None) -> Any:
-    """Return the learning curves if they changed."""
+def _plots(key: Any, summary: Summary | None) -> list[Any]:
+    """Return the learning curves, and the charts of what the steps measured, if they changed."""
     if not isinstance(key, tuple):
-        return key
+        return [key] * (1 + len(charts.PANELS))
     records = RunDir(summary.path).metrics() if summary else []
-    if not records or summary is None:
-        return gr.Plot(visible=False)
-    return gr.Plot(charts.learning_curves(records, summary.metric), visible=True)
+    curves = charts.learning_curves(records, summary.metric) if records and summary else None
+    figures = [curves, *(charts.measurements(records, panel) for panel in charts.PANELS)]
+    return [gr.Plot(figure, visible=True) if figure else gr.Plot(visible=False) for figure in figures]

@@ -44,7 +44,11 @@ MAIN_FIELDS = (
 
 
 # What is drawn in a fold of its own: its title, and the settings' common beginning.
-GROUPS = {"Objectives: what the loss is": "objectives.", "Augmentation: what the data becomes": "augment."}
+GROUPS = {
+    "Objectives: what the loss is": "objectives.",
+    "Augmentation: what the data becomes": "augment.",
+    "Trackers: who is told of the measurements": "trackers.",
+}
 
 
 class Widgets(NamedTuple):

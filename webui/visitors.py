@@ -8,13 +8,20 @@ from backend import deepspeed_config
 from backend.data.samples import PREFIX
 from backend.errors import UserError
 from backend.sources import PACKAGE
-from backend.spec import JobSpec
+from backend.spec import JobSpec, chosen
+from backend.trackers import TRACKERS
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def refuse_paths_of_the_machine(job: JobSpec, workspace: Path) -> None:
-    """Raise UserError if a setting names a file or folder outside the workspace, whether it exists or not."""
+    """Raise UserError if a setting names a file or folder outside the workspace, whether it exists or not.
+
+    Or if it chooses a tracker that may send the machine's keys to an address of the visitor's.
+    """
+    for key, tracker, _ in chosen("trackers", TRACKERS, job.trackers):
+        if not tracker.usual:
+            raise UserError(f"{key}: this page is open to others, so it tells no tracker of its runs; switch it off")
     named = [(f"data.{name}", str(getattr(job.data, name))) for name in ("train", "validation", "test")]
     named.append(("model", job.model))
     if job.deepspeed not in deepspeed_config.names():

@@ -91,6 +91,10 @@ class Freeze(Tuning):
             loss = cached(loss, training, options.cache_gb)
         return loss
 
+    def looks_up(self, options: Any) -> bool:
+        """Tell whether the cache is on."""
+        return bool(options.cache)
+
 
 def _no_cache(options: Any, job: JobSpec, task: Task) -> Iterator[str]:
     """Yield why what the frozen layers put out is not the same in every pass, or cannot be kept."""

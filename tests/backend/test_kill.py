@@ -12,6 +12,7 @@ from pathlib import Path
 
 import forked_ranks
 import pytest
+from tiny_runs import figures
 
 from backend.rundir import RunDir
 
@@ -90,7 +91,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
 
     assert run.status().state == "finished"
     assert (run.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
-    assert [_figures(record) for record in run.metrics()] == [_figures(record) for record in whole.metrics()]
+    assert [figures(record) for record in run.metrics()] == [figures(record) for record in whole.metrics()]
     assert "is damaged" in run.log_file.read_text(encoding="utf-8")
 
 
@@ -99,7 +100,3 @@ def _spoil(checkpoint: Path) -> None:
     largest = max((file for file in checkpoint.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
     with largest.open("r+b") as file:
         file.truncate(largest.stat().st_size // 2)
-
-
-def _figures(record: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in record.items() if not name.endswith("_per_second")}

@@ -23,3 +23,12 @@ def the_run(workspace: Path) -> RunDir:
 def losses(run: RunDir) -> list[float]:
     """Return the loss of every step."""
     return [record["loss"] for record in run.metrics() if record["kind"] == "train"]
+
+
+def figures(record: Mapping[str, object]) -> dict[str, object]:
+    """Return what of a record the training decides, without what the machine does: times, memory, speed."""
+    return {name: value for name, value in record.items() if not measures_the_machine(name)}
+
+
+def measures_the_machine(name: str) -> bool:
+    return name.startswith(("seconds", "memory_")) or name.endswith("_per_second") or name == "mfu"

@@ -30,6 +30,7 @@ COMMANDS = (
     "demo",
     "label",
     "merge-labels",
+    "profile",
 )
 
 

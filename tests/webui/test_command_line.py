@@ -48,6 +48,7 @@ def test_values_with_spaces_are_quoted() -> None:
         {"tuning": {"name": "freeze"}},
         {"schedule": {"learning_rate": 2e-5, "decay": "cosine", "epochs": 0.5}},
         {"precision": "bf16", "deepspeed": "zero3", "seed": 7},
+        {"trackers": {"tensorboard": None, "wandb": {"mode": "offline"}, "mlflow": {}}},
         *({"tuning": {"name": name}} for name in TUNINGS),
     ],
 )

@@ -101,6 +101,36 @@ def test_the_curves_hold_the_losses_and_the_metric(run: RunDir) -> None:
     }
 
 
+def steps(count: int, **measured: float) -> list[dict[str, object]]:
+    return [{"kind": "train", "step": step, "loss": 1.0, **measured} for step in range(1, count + 1)]
+
+
+def test_each_chart_finds_the_measurements_of_its_kind_by_their_names() -> None:
+    records = steps(
+        2, seconds=2.0, seconds_data=0.5, seconds_new=1.0, memory_largest=2.0**31, rows_per_second=4.0, mfu=0.25
+    )
+    shown = {panel.title: charts.measurements(records, panel) for panel in charts.PANELS}
+    assert {title: {trace.name: list(trace.y) for trace in figure.data} for title, figure in shown.items()} == {
+        "Throughput": {"rows": [4.0, 4.0]},
+        "Where the time of a step goes": {"data": [0.5, 0.5], "new": [1.0, 1.0]},
+        "Memory per process": {"largest": [2.0, 2.0]},
+        "Model FLOPs utilization": {"mfu": [25.0, 25.0]},
+    }
+
+
+def test_a_run_of_before_there_were_measurements_has_no_charts_of_them() -> None:
+    assert [charts.measurements(steps(3), panel) for panel in charts.PANELS] == [None] * len(charts.PANELS)
+
+
+def test_many_steps_are_drawn_as_the_means_of_some() -> None:
+    records = steps(charts.MOST_POINTS * 3, mfu=0.5)
+    records[0]["mfu"] = 0.8
+    (curve,) = charts.measurements(records, charts.PANELS[-1]).data
+    assert len(curve.x) == charts.MOST_POINTS
+    assert list(curve.x)[:2] == [2, 5]
+    assert list(curve.y)[:2] == pytest.approx([60, 50])
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(41.7, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
 def test_durations_are_written_for_people(seconds: float, words: str) -> None:
     assert render.duration(seconds) == words

@@ -23,6 +23,14 @@ def test_a_page_open_to_others_reads_no_file_of_its_machine(tmp_path: Path, key:
         refuse_paths_of_the_machine(parse_job(raw), tmp_path)
 
 
+def test_a_page_open_to_others_sends_the_keys_of_its_machine_to_no_tracker(tmp_path: Path) -> None:
+    raw = {"model": "org/name", "data": {"train": "sample:movie-reviews"}}
+    refuse_paths_of_the_machine(parse_job(raw), tmp_path)
+    job = parse_job({**raw, "trackers": {"mlflow": {"uri": "http://elsewhere"}}})
+    with pytest.raises(UserError, match=r"trackers\.mlflow: this page is open to others"):
+        refuse_paths_of_the_machine(job, tmp_path)
+
+
 def test_a_link_out_of_the_workspace_is_followed_and_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("text,label\n", encoding="utf-8")
