@@ -97,6 +97,7 @@ class RunDir:
         self.pruned = self.path / "pruned"  # the model without what matters least
         self.tensorboard = self.path / "tensorboard"
         self.export = self.path / "export"
+        self.cluster = self.path / "cluster"  # what starts the run on other machines
 
     @property
     def id(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 import traceback
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ from transformers import PreTrainedModel
 
 from backend.arguments import Arguments
 from backend.checkpoints import Checkpoint, Checkpoints, Progress
-from backend.console import show_report
+from backend.console import fail, show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve
@@ -20,6 +22,7 @@ from backend.distributed import on_main
 from backend.engine import DeepSpeedEngine, Engine, Moved, PlainEngine
 from backend.errors import UserError
 from backend.files import write_json
+from backend.heartbeat import SILENCE_SECONDS, Peer, watch_hosts
 from backend.loop import BoundTuning, Loop, Recorder
 from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
@@ -36,6 +39,7 @@ from backend.tokenizer import Tokenizer
 from backend.tuning import TUNINGS
 
 log = logging.getLogger("tunewright")
+LEAVE_SECONDS = 10.0
 
 
 class Setup(NamedTuple):
@@ -54,6 +58,7 @@ def train(arguments: Arguments, connection: Connection) -> None:
         run = RunDir(on_main(group, lambda: _claim(arguments, stack).path))
         status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
         status = status.model_copy(update={"device": str(connection.device)})
+        stack.enter_context(watch_hosts(group, lambda peer: _end_without(run, peer)))
         try:
             _train(run, arguments, connection, status)
         except BaseException as error:
@@ -212,6 +217,22 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{type(error).__name__}: {error} (the traceback is in train.log)"}
     run.write_status(status.model_copy(update=ended))
+
+
+def _end_without(run: RunDir, peer: Peer) -> None:
+    """Write down that a host was lost, and end this process, for what it waits for will not come."""
+    leave = threading.Timer(LEAVE_SECONDS, os._exit, [1])  # the run's folder may have been lost with the host
+    leave.start()
+    message = (
+        f"host {peer.host} was lost: rank {peer.rank} there has been silent for {SILENCE_SECONDS:g} s "
+        "(the host is down or cut off, or the process was killed); resume the run when it is back or without it"
+    )
+    status = run.stored_status()
+    if not status.ended:  # else another rank has seen it first
+        log.error("%s", message)
+        run.write_status(status.model_copy(update={"state": "failed", "message": message, "seconds_left": None}))
+    fail(UserError(message))
+    os._exit(1)
 
 
 def _log_to(run: RunDir, stack: ExitStack) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from webui.cluster_cli import add_cluster_commands
 from webui.commands import PASSED_ON, WORKSPACE, Workspace, examples, user_errors
 from webui.label_cli import add_commands
 
@@ -280,6 +281,7 @@ def demo(workspace: Workspace = WORKSPACE) -> None:
 
 
 add_commands(app)
+add_cluster_commands(app)
 
 
 def _existing(name: Path, workspace: Path) -> Path:
