@@ -20,6 +20,7 @@ from backend.distributed import Group, local_ranks
 
 BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
+LEAVE_SECONDS = 1.0
 BEAT, GOODBYE = b".", b"!"
 TOKEN_BYTES = 16
 
@@ -105,17 +106,27 @@ class _Watch:
                 if not peer.gone and now - peer.heard > self._silence:
                     self._lost(peer)
                     return
+        self._leave()
+
+    def _leave(self) -> None:
+        """Say goodbye, and wait a moment until it has been heard: closing a connection with unread words resets it."""
         self._say(GOODBYE)
+        for connection in [peer.connection for peer in self._peers.values() if peer.connection]:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(LEAVE_SECONDS)
+                while connection.recv(4096):
+                    pass
+            connection.close()
         self._selector.close()
-        for connection in (self._listener, *(peer.connection for peer in self._peers.values())):
-            if connection:
-                connection.close()
+        if self._listener:
+            self._listener.close()
 
     def _accept(self) -> None:
         """Take the connection of a rank; whoever does not know the token is none."""
         assert self._listener  # noqa: S101 - for the types
         connection, address = self._listener.accept()
-        connection.settimeout(1.0)
+        connection.settimeout(LEAVE_SECONDS)
         with suppress(OSError):
             said = connection.recv(TOKEN_BYTES + 4, socket.MSG_WAITALL)
             peer = self._peers.get(int.from_bytes(said[TOKEN_BYTES:], "big"))

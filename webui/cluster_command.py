@@ -18,6 +18,7 @@ from backend.clusters import CLUSTERS
 from backend.errors import UserError
 from backend.interfaces import Options
 from backend.rundir import RunDir
+from webui.commands import with_underscores
 
 PROG = "tunewright cluster"
 KINDS = "\n".join(f"  {name:<11} {kind.about}" for name, kind in CLUSTERS.items())
@@ -35,7 +36,7 @@ def cluster_command(arguments: Sequence[str]) -> None:
     """Write the files. Raises UserError for what is wrong with the flags or the job."""
     parser = argparse.ArgumentParser(PROG, add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--for", dest="kind", default="")
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser.parse_known_args(with_underscores(arguments))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if known.kind not in CLUSTERS:
         if {"--help", "-h"} & set(rest):

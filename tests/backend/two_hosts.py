@@ -21,6 +21,10 @@ NETNS = Path("/etc/netns")  # a namespace sees the files of its folder as those 
 INTERFACE = "eth0"
 SECONDS = 30.0
 
+# SHLVL: bash reads no start-up files, which may take long.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "SHLVL": "1"}
+PASSED_ON = ("TORCH_EXTENSIONS_DIR",)
+
 SSHD = """
 Port 22
 ListenAddress {address}
@@ -31,7 +35,7 @@ PasswordAuthentication no
 UsePAM no
 StrictModes no
 AuthorizedKeysFile {folder}/login_key.pub
-SetEnv OMP_NUM_THREADS=1
+SetEnv {environment}
 ClientAliveInterval 5
 ClientAliveCountMax 3
 """
@@ -100,7 +104,7 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
         )
         for host in HOSTS:
             config = folder / f"{host.name}.conf"
-            config.write_text(SSHD.format(address=host.address, folder=folder), encoding="utf-8")
+            config.write_text(_sshd(host, folder), encoding="utf-8")
             argv = ["/usr/sbin/sshd", "-D", "-f", config, "-E", folder / f"{host.name}.log"]
             daemons.append(subprocess.Popen(inside(host, argv), stdin=subprocess.DEVNULL))
         for host in HOSTS:
@@ -140,6 +144,12 @@ def _keys(folder: Path) -> None:
     public = " ".join((folder / "host_key.pub").read_text(encoding="utf-8").split()[:2])
     lines = "".join(f"{host.address} {public}\n" for host in HOSTS)
     (folder / "known_hosts").write_text(lines, encoding="utf-8")
+
+
+def _sshd(host: Host, folder: Path) -> str:
+    variables = {**ENVIRONMENT, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+    environment = " ".join(f'"{name}={value}"' for name, value in variables.items())
+    return SSHD.format(address=host.address, folder=folder, environment=environment)
 
 
 def _await_ssh(host: Host) -> None:
