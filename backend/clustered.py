@@ -24,10 +24,13 @@ else:
     AnyCluster = Annotated[Union[_OPTIONS], Field(discriminator="name")]  # noqa: UP007 - made from a tuple
 
 
+FIRST: AnyCluster = next(iter(CLUSTERS.values())).Options.model_validate({})
+
+
 class Target(Options):
     """The cluster that a run is for."""
 
-    cluster: AnyCluster = Field(description="What starts the processes.")
+    cluster: AnyCluster = Field(FIRST, description="What starts the processes.")
 
 
 class Written(NamedTuple):

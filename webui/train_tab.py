@@ -20,7 +20,7 @@ from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui import render
+from webui import cluster_part, render
 from webui.command_line import command_line
 from webui.form import Form
 from webui.layers_view import layers_html
@@ -66,6 +66,7 @@ class Widgets(NamedTuple):
 def build(shared: Shared) -> None:
     """Lay out the tab and connect it."""
     form = _form()
+    tab = TrainTab(form, shared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=340):
             gr.Markdown("## Data")
@@ -94,8 +95,9 @@ def build(shared: Shared) -> None:
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
             show = gr.Button("Show what is trained", elem_id="show-layers")
             layers = gr.HTML(elem_id="layers", js_on_load=None)
+            cluster_part.build(shared, form, tab.job)
     widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, refused, command, show, layers)
-    _connect(TrainTab(form, shared), form, shared, widgets)
+    _connect(tab, form, shared, widgets)
 
 
 def _connect(tab: TrainTab, form: Form, shared: Shared, on: Widgets) -> None:

@@ -7,8 +7,8 @@ from backend.clusters.slurm import Slurm
 from backend.clusters.torchrun import Torchrun
 
 CLUSTERS: dict[str, Cluster] = {
+    "slurm": Slurm(),
     "hostfile": Hostfile(),
     "torchrun": Torchrun(),
-    "slurm": Slurm(),
     "kubernetes": Kubernetes(),
 }

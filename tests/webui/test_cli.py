@@ -30,6 +30,8 @@ COMMANDS = (
     "demo",
     "label",
     "merge-labels",
+    "cluster",
+    "preflight",
 )
 
 

@@ -251,7 +251,7 @@ def test_what_cannot_be_is_refused_with_its_key(kind: str, settings: dict[str, A
 
 
 def test_an_unknown_kind_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UserError, match='"pbs" is no kind of cluster; choose one of hostfile, torchrun, slurm, kube'):
+    with pytest.raises(UserError, match='"pbs" is no kind of cluster; choose one of slurm, hostfile, torchrun, kube'):
         parse_cluster({"name": "pbs"})
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import two_hosts
 from tiny_runs import losses
 from two_hosts import Host
 
+from backend.cluster import ROOT
 from backend.clustered import parse_cluster, write_files
 from backend.rundir import RunDir
 
@@ -42,6 +45,32 @@ def wait(run: RunDir, reached: Callable[[], bool], seconds: float) -> None:
     while not reached():
         assert time.monotonic() < end, f"{run.status()}\n{run.launcher_log_file.read_text()[-3000:]}"
         time.sleep(0.2)
+
+
+def preflight(hosts: tuple[Host, Host], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the hosts from the first one."""
+    (folder / "hostfile").write_text("".join(f"{host.address} slots=1\n" for host in hosts), encoding="utf-8")
+    (folder / "runs").mkdir(exist_ok=True)
+    argv: list[object] = [sys.executable, "-m", "webui.cli", "preflight", "--hostfile", folder / "hostfile"]
+    argv += ["--interface", two_hosts.INTERFACE, "--workspace", folder / "runs"]
+    return subprocess.run(
+        two_hosts.inside(hosts[0], argv), cwd=ROOT, check=False, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_hosts_pass_the_checks_and_one_that_is_cut_off_is_named(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    done = preflight(hosts, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(" MB/s of a tensor summed over all hosts") == 2
+    assert "failed" not in done.stdout
+    two_hosts.plug(hosts[1], "down")
+    try:
+        done = preflight(hosts, tmp_path)
+    finally:
+        two_hosts.plug(hosts[1], "up")
+    assert done.returncode == 2
+    assert f"host {hosts[1].address}, ssh: " in done.stderr
+    assert f"host {hosts[0].address}" not in done.stderr
 
 
 def test_two_hosts_make_the_updates_of_one_process(
