@@ -56,13 +56,12 @@ def heartbeat(
     token, listener = b"", None
     if group.rank == 0:
         token = secrets.token_bytes(TOKEN_BYTES)
-        listener = socket.create_server(("", 0), backlog=group.ranks)
+        listener = _listen(group.ranks)
     token, port = group.broadcast((token, listener.getsockname()[1] if listener else 0))
     peers = [Peer(rank, host) for rank, host in enumerate(hosts) if rank]
     if listener is None:
-        connection = socket.create_connection((address, port), timeout=silence)
-        connection.sendall(token + group.rank.to_bytes(4, "big"))
-        peers = [Peer(0, address, connection)]
+        peers = [Peer(0, address, _connect(group.rank, (address, port), token, silence))]
+        silence += 2 * beat  # where a cable is cut, both ends could name the other: rank 0 speaks first
     watch = _Watch(peers, listener, token, lost, (beat, silence))
     thread = threading.Thread(target=watch.run, name="heartbeat", daemon=True)
     thread.start()
@@ -71,6 +70,24 @@ def heartbeat(
     finally:
         watch.leaving.set()
         thread.join()
+
+
+def _listen(ranks: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", 0), family=socket.AF_INET6, backlog=ranks, dualstack_ipv6=True)
+    return socket.create_server(("", 0), backlog=ranks)
+
+
+def _connect(rank: int, place: tuple[str, int], token: bytes, seconds: float) -> socket.socket:
+    try:
+        connection = socket.create_connection(place, timeout=seconds)
+        connection.sendall(token + rank.to_bytes(4, "big"))
+    except OSError as error:
+        raise ConnectionError(
+            f"rank {rank} on {socket.gethostname()} cannot reach rank 0 at {place[0]}, port {place[1]} ({error}); "
+            "the hosts of a run must reach each other at every port"
+        ) from error
+    return connection
 
 
 class _Watch:
@@ -132,7 +149,7 @@ class _Watch:
             peer = self._peers.get(int.from_bytes(said[TOKEN_BYTES:], "big"))
             if peer and not peer.connection and secrets.compare_digest(said[:TOKEN_BYTES], self._token):
                 peer.connection, peer.heard = connection, time.monotonic()
-                peer.host = f"{peer.host} ({address[0]})"
+                peer.host = f"{peer.host} ({address[0].removeprefix('::ffff:')})"
                 self._selector.register(connection, selectors.EVENT_READ, peer)
                 return
         connection.close()

@@ -224,7 +224,7 @@ def _end_without(run: RunDir, peer: Peer) -> None:
     leave = threading.Timer(LEAVE_SECONDS, os._exit, [1])  # the run's folder may have been lost with the host
     leave.start()
     message = (
-        f"host {peer.host} was lost: rank {peer.rank} there has been silent for {SILENCE_SECONDS:g} s "
+        f"host {peer.host} was lost: rank {peer.rank} there has been silent for more than {SILENCE_SECONDS:g} s "
         "(the host is down or cut off, or the process was killed); resume the run when it is back or without it"
     )
     status = run.stored_status()

@@ -152,6 +152,26 @@ def test_another_rank_names_the_address_of_rank_0_when_that_falls_silent() -> No
     assert (peer.rank, peer.host) == (0, "127.0.0.1")
 
 
+def test_a_rank_that_cannot_reach_rank_0_says_where_and_what_to_do() -> None:
+    threads = Threads(2)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    def rank_0() -> None:
+        group = Rank(threads, 0)
+        group.gather("leader")
+        group.broadcast((b"", port))
+
+    other = threading.Thread(target=rank_0)
+    other.start()
+    with (
+        pytest.raises(ConnectionError, match=f"cannot reach rank 0 at 127.0.0.1, port {port} .* at every port"),
+        heartbeat(Rank(threads, 1), "127.0.0.1", lambda _: None, BEAT, SILENCE),
+    ):
+        pass
+    other.join()
+
+
 def test_a_stranger_is_no_rank() -> None:
     lost: queue.Queue[Peer] = queue.Queue()
     threads = Threads(2)

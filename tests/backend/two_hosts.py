@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces joined by a cable, each with a name and an sshd of its own.
+"""Two hosts on one machine: network namespaces joined by a switch, each with a name and an sshd of its own.
 
 It needs root, and of Debian: apt-get install iproute2 openssh-server pdsh
 """
@@ -55,6 +55,7 @@ class Host(NamedTuple):
     address: str
 
 
+SWITCH = "tunewright-switch"
 HOSTS = (Host("tunewright-a", "10.77.0.1"), Host("tunewright-b", "10.77.0.2"))
 
 
@@ -96,7 +97,7 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
     """Make the hosts, and leave nothing of them."""
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        _cable()
+        _wire()
         _keys(folder)
         Path("/run/sshd").mkdir(exist_ok=True)
         SSH_CONFIG.write_text(
@@ -116,12 +117,12 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
             _end(host)
         for daemon in daemons:
             daemon.wait(SECONDS)
-        for host in HOSTS:
-            _run("ip", "netns", "delete", host.name)
-            shutil.rmtree(NETNS / host.name, ignore_errors=True)
+        for name in {SWITCH, *(host.name for host in HOSTS)} & set(_run("ip", "netns", "list").split()):
+            _run("ip", "netns", "delete", name)
+            shutil.rmtree(NETNS / name, ignore_errors=True)
 
 
-def _cable() -> None:
+def _wire() -> None:
     for host in HOSTS:
         _run("ip", "netns", "add", host.name)
         own = NETNS / host.name
@@ -130,9 +131,13 @@ def _cable() -> None:
         (own / "hosts").write_text(f"127.0.0.1 localhost\n{names}", encoding="utf-8")
         # Nobody answers there, but says so at once: the name server of this machine cannot be reached from a host.
         (own / "resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="utf-8")
-    one, other = (host.name for host in HOSTS)
-    _run("ip", "link", "add", INTERFACE, "netns", one, "type", "veth", "peer", "name", INTERFACE, "netns", other)
-    for host in HOSTS:
+    _run("ip", "netns", "add", SWITCH)
+    _run("ip", "-n", SWITCH, "link", "add", "switch", "type", "bridge")
+    _run("ip", "-n", SWITCH, "link", "set", "switch", "up")
+    for port, host in enumerate(HOSTS):
+        socket = ("peer", "name", f"port-{port}", "netns", SWITCH)
+        _run("ip", "link", "add", INTERFACE, "netns", host.name, "type", "veth", *socket)
+        _run("ip", "-n", SWITCH, "link", "set", f"port-{port}", "master", "switch", "up")
         _run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", INTERFACE)
         for device in ("lo", INTERFACE):
             _run("ip", "-n", host.name, "link", "set", device, "up")
@@ -166,6 +171,8 @@ def _await_ssh(host: Host) -> None:
 
 def _end(host: Host) -> None:
     """End all that runs on a host, its sshd too."""
+    if host.name not in _run("ip", "netns", "list").split():
+        return
     for pid in map(int, _run("ip", "netns", "pids", host.name).split()):
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
