@@ -15,6 +15,7 @@ LAUNCH = '--nnodes "$SLURM_JOB_NUM_NODES" --rdzv-id "$SLURM_JOB_ID" --rdzv-backe
 SCRIPT = """
 run={run}
 exec >>"$run/launcher.log" 2>&1
+rm -f "$run/stop"  # of a session that ended before it heard of it
 {exports}head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 {folder}
 

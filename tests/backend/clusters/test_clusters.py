@@ -134,6 +134,7 @@ def submit(slurm: Path, does: str) -> tuple[Path, subprocess.Popen[bytes]]:
     (slurm / "does").write_text(does + "\n", encoding="utf-8")
     run = slurm / HOSTILE
     run.mkdir()
+    (run / "stop").write_text("0", encoding="utf-8")  # of an earlier session
     script = slurm / "job.sbatch"
     script.write_text(write("slurm", run, slots=4, interface="eth0")["job.sbatch"], encoding="utf-8")
     return run, subprocess.Popen(["/bin/bash", script])
@@ -153,6 +154,7 @@ def test_slurm_asks_for_nodes_gpus_and_a_signal_before_the_end() -> None:
 def test_slurm_ends_as_the_training_does(slurm: Path) -> None:
     run, job = submit(slurm, "exit 3")
     assert job.wait(30) == 3
+    assert not (run / "stop").exists()
     called = (slurm / "called").read_text(encoding="utf-8").splitlines()
     assert called[:5] == [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4"]
     assert called[5:13] == [
