@@ -16,6 +16,11 @@ def launched_by_a_launcher() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def local_ranks() -> int:
+    """Return how many ranks this host has, as torchrun or deepspeed say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+
+
 class Group(Protocol):
     """The ranks of a job, seen from one of them. Every call but the properties is made by all ranks together."""
 

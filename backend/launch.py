@@ -34,7 +34,12 @@ POLL_SECONDS = 0.1
 
 def suggested_ranks() -> int:
     """Return how many processes suit this machine: one for each GPU, or one that has all cores."""
-    return max(1, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+    return max(1, gpus())
+
+
+def gpus() -> int:
+    """Return how many GPUs this machine has."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def command(job_file: Path, ranks: int, *, resume: bool = False) -> list[str]:

@@ -30,7 +30,8 @@ def profile(arguments: Arguments, connection: Connection, steps: int) -> None:
 
     Raises UserError if the run has been trained already, or has fewer steps.
     """
-    from backend.session import claim, failing
+    from backend.ending import failing
+    from backend.session import claim
 
     group = connection.group
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher
+from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher, local_ranks
 from backend.extension_locks import SETTLE_SECONDS, cache_folder, clear, stale_locks
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def connect() -> Connection:
     """Join the other ranks if a launcher started this process, take a device, and share the cores out fairly."""
     import torch
 
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks()))
     if not launched_by_a_launcher():
         return Connection(OneProcess(), torch.device("cuda" if torch.cuda.is_available() else "cpu"), launched=False)
     # DeepSpeed compiles with the ninja on the PATH. The one beside this Python is there though nobody has activated its

@@ -101,6 +101,7 @@ class RunDir:
         self.export = self.path / "export"
         self.profile = self.path / "profile"
         self.operations_file = self.profile / "operations.txt"  # those that took the most time
+        self.cluster = self.path / "cluster"  # what starts the run on other machines
 
     @property
     def id(self) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -17,11 +15,13 @@ from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import read, resolve, swaps
-from backend.distributed import Group, on_main
+from backend.distributed import on_main
+from backend.ending import end_without, failing, log_to, watched
 from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
-from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
+from backend.errors import REQUEUE_EXIT_CODE, UserError
 from backend.files import write_json
 from backend.flops import work_of
+from backend.heartbeat import watch_hosts
 from backend.loop import BoundTuning, Loop, Recorder
 from backend.measuring import Meter
 from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
@@ -41,7 +41,6 @@ from backend.tokenizer import Tokenizer
 from backend.trackers import TRACKERS
 from backend.tracking import check
 from backend.tuning import TUNINGS
-from backend.watchdog import Watchdog
 
 log = logging.getLogger("tunewright")
 
@@ -63,19 +62,9 @@ def train(arguments: Arguments, connection: Connection) -> int:
         run = RunDir(on_main(group, lambda: claim(arguments, stack).path))
         status = Status(state="preparing", owner=Owner.me(), started=time.time(), ranks=group.ranks)
         status = status.model_copy(update={"device": str(connection.device)})
+        stack.enter_context(watch_hosts(group, lambda peer: end_without(run, peer)))
         with failing(run, group):
             return _train(run, arguments, connection, status, signals)
-
-
-@contextmanager
-def failing(run: RunDir, group: Group) -> Iterator[None]:
-    """Write down why a session has failed, if it does."""
-    try:
-        yield
-    except BaseException as error:
-        if group.rank == 0:
-            _write_failure(run, error)
-        raise
 
 
 def claim(arguments: Arguments, stack: ExitStack) -> RunDir:
@@ -86,7 +75,7 @@ def claim(arguments: Arguments, stack: ExitStack) -> RunDir:
         raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
     if any(run.checkpoints.glob("step-*")) and not arguments.resume:
         raise UserError(f"{run.path}: has checkpoints already; add --resume to go on from the newest one")
-    _log_to(run, stack)
+    log_to(run, stack)
     return run
 
 
@@ -109,7 +98,7 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
         if setup.checkpoint:
             loop.resume(setup.checkpoint.folder, progress)
             log.info("resumed from step %d", progress.step)
-        with _watched(run, loop):
+        with watched(run, loop):
             complete = loop.run()
         if complete:
             _finish(run, job, loop, setup, status.started)
@@ -123,23 +112,6 @@ def _train(run: RunDir, arguments: Arguments, connection: Connection, status: St
 
 def _why(signals: StopSignals) -> str:
     return f"stopped by {signals.received}; requeue it with --resume" if signals.received else "stopped on request"
-
-
-@contextmanager
-def _watched(run: RunDir, loop: Loop) -> Iterator[None]:
-    """Let a watchdog see every pass through the model."""
-
-    def write(message: str) -> None:
-        log.error("%s", message)
-        status = run.stored_status().model_copy(update={"state": "failed", "message": message, "seconds_left": None})
-        run.write_status(status)
-
-    with Watchdog(run.stacks, loop.engine.group, loop.schedule.hang_seconds, write) as watchdog:
-        hook = loop.engine.model.register_forward_pre_hook(watchdog.beat)
-        try:
-            yield
-        finally:
-            hook.remove()
 
 
 def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
@@ -243,34 +215,3 @@ def _save(run: RunDir, job: JobSpec, model: PreTrainedModel) -> None:
         prove(run, job, model)
         log.info("a fresh process makes the same model of %s and the weights in %s", job.model, run.adapter)
     save_model(tuning.merge(model, job.tuning), load_tokenizer(job), run.model, None if tuning.folds else job.tuning)
-
-
-def _write_failure(run: RunDir, error: BaseException) -> None:
-    """Write down how the session ended, unless another process owns the run."""
-    status = run.status().model_copy(update={"seconds_left": None, "owner": Owner.me()})
-    if isinstance(error, KeyboardInterrupt):
-        ended = {"state": "stopped", "message": "interrupted; resume the run to go on from its last checkpoint"}
-    elif isinstance(error, UserError):
-        log.error("%s", error)
-        ended = {"state": "failed", "message": str(error)}
-    elif status.ranks > 1 and "Connection closed by peer" in str(error):  # the words of gloo
-        log.error("%s", "".join(traceback.format_exception(error)))
-        ended = {"state": "failed", "message": f"{LOST_RANK} (killed, or out of memory); resume"}
-    else:
-        log.error("%s", "".join(traceback.format_exception(error)))
-        ended = {"state": "failed", "message": f"{type(error).__name__}: {error} (the traceback is in train.log)"}
-    run.write_status(status.model_copy(update=ended))
-
-
-def _log_to(run: RunDir, stack: ExitStack) -> None:
-    """Send what is worth reading to train.log and to the terminal."""
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    file = logging.FileHandler(run.log_file, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal = logging.StreamHandler()
-    terminal.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends the process prints itself
-    for handler in (file, terminal):
-        log.addHandler(handler)
-        stack.callback(log.removeHandler, handler)
-    stack.callback(file.close)

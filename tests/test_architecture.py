@@ -16,6 +16,7 @@ import pytest
 
 from backend import deepspeed_config
 from backend.augment import AUGMENTATIONS
+from backend.clusters import CLUSTERS
 from backend.objectives import OBJECTIVES
 from backend.spec import parse_job
 from backend.tasks import TASKS
@@ -40,6 +41,7 @@ HEAVY = {"torch", "transformers", "deepspeed", "evaluate", "datasets", "sklearn"
 # The only modules that import such a package as soon as they are imported, by themselves or through another one.
 MAY_BE_HEAVY = {
     "backend.engine",
+    "backend.ending",
     "backend.evaluating",
     "backend.frozen_cache",
     "backend.loop",
@@ -93,11 +95,13 @@ PLUG_INS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "backend.augment": ((*METHODS, "backend.earlier", "backend.text"), ()),
     "backend.trackers": ((*BASIC, "backend.methods", "backend.tracking"), ()),
+    "backend.clusters": (("backend.cluster", "backend.errors", "backend.hosts"), ()),
     "export.quantizers": (("backend.errors", "export.interfaces", "export.blocks"), ()),
 }
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "backend.tasks": TASKS,
     "backend.augment": AUGMENTATIONS,
+    "backend.clusters": CLUSTERS,
     "backend.objectives": OBJECTIVES,
     "backend.tuning": TUNINGS,
     "backend.trackers": TRACKERS,
@@ -222,6 +226,8 @@ def test_only_the_listed_modules_import_heavy_packages_when_they_are_imported() 
         "backend.spec",
         "backend.launch",
         "backend.arguments",
+        "webui.cluster_command",
+        "webui.preflight_command",
     ],
 )
 def test_importing_leaves_torch_unimported(module: str) -> None:

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from webui.cluster_cli import add_cluster_commands
 from webui.commands import PASSED_ON, WORKSPACE, Workspace, examples, user_errors
 from webui.label_cli import add_commands
+from webui.planning_cli import add_planning_commands
 from webui.profile_command import add_command as add_profile
 
 app = typer.Typer(
@@ -86,29 +88,6 @@ def search(context: typer.Context) -> None:
         return
     with user_errors():
         search_command(context.args)
-
-
-@app.command(
-    context_settings=PASSED_ON,
-    add_help_option=False,
-    epilog=examples(
-        "tunewright layers --sample ner --tuning.name freeze --tuning.layers 2",
-        "tunewright layers --job job.json --ranks 2",
-    ),
-)
-def layers(
-    context: typer.Context,
-    ranks: Annotated[int, typer.Option(help="Processes that share the training out.")] = 1,
-) -> None:
-    """Show which layers a job trains, and the memory that they take; the flags are those of train."""
-    from backend.arguments import parse
-
-    if {"--help", "-h"} & set(context.args):
-        _train_help(context)
-    with user_errors():
-        from webui.layers_command import show_layers
-
-        show_layers(parse(context.args, prog="tunewright layers").job, ranks)
 
 
 @app.command(epilog=examples("tunewright samples", "tunewright train --sample movie-reviews --schedule.epochs 1"))
@@ -282,7 +261,9 @@ def demo(workspace: Workspace = WORKSPACE) -> None:
 
 
 add_commands(app)
+add_planning_commands(app)
 add_profile(app)
+add_cluster_commands(app)
 
 
 def _existing(name: Path, workspace: Path) -> Path:

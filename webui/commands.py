@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,17 @@ WORKSPACE = Path("runs")
 def examples(*lines: str) -> str:
     """Return examples for the end of a help text, each on a line of its own."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """Return flags as settings are named, so that --ssh-port is understood as --ssh_port is."""
+    return [
+        re.sub(r"(?<=\w)-(?=\w)", "_", flag) + sign + value
+        if word.startswith("--") and not word.startswith("--no-")
+        else word
+        for word in words
+        for flag, sign, value in [word.partition("=")]
+    ]
 
 
 @contextlib.contextmanager

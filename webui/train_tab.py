@@ -20,7 +20,7 @@ from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui import render, search_form
+from webui import cluster_part, render, search_form
 from webui.command_line import command_line
 from webui.form import Form
 from webui.layers_view import layers_html
@@ -70,6 +70,7 @@ class Widgets(NamedTuple):
 def build(shared: Shared) -> None:
     """Lay out the tab and connect it."""
     form = _form()
+    tab = TrainTab(form, shared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=340):
             gr.Markdown("## Data")
@@ -98,8 +99,8 @@ def build(shared: Shared) -> None:
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
             show = gr.Button("Show what is trained", elem_id="show-layers")
             layers = gr.HTML(elem_id="layers", js_on_load=None)
-            tab = TrainTab(form, shared)
             search_form.build(shared, [*form.inputs, ranks], tab.asked)
+            cluster_part.build(shared, form, tab.job)
     widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, refused, command, show, layers)
     _connect(tab, form, shared, widgets)
 

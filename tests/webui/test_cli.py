@@ -31,6 +31,8 @@ COMMANDS = (
     "label",
     "merge-labels",
     "profile",
+    "cluster",
+    "preflight",
 )
 
 
