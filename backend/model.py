@@ -131,6 +131,20 @@ def tuned_model(job: JobSpec, prepared: Prepared) -> PreTrainedModel:
     return TUNINGS[job.tuning.name].apply(model, job.tuning, steps)
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Let each layer keep only what goes into it, and compute the rest again on the way back (arXiv:1604.06174).
+
+    Raises UserError if the model cannot.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise UserError(
+            f"schedule.activation_checkpointing: {type(model).__name__} cannot compute its layers again; leave it out"
+        )
+    older = getattr(model, "gradient_checkpointing_enable", None)  # its name before transformers 5.23
+    enable = getattr(model, "activation_checkpointing_enable", older)
+    enable({"use_reentrant": False})
+
+
 def with_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
     """Put trained weights into a freshly loaded model; the one in an engine may be spread over ranks.
 

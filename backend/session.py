@@ -24,7 +24,7 @@ from backend.flops import work_of
 from backend.heartbeat import watch_hosts
 from backend.loop import BoundTuning, Loop, Recorder
 from backend.measuring import Meter
-from backend.model import as_encoder, load_tokenizer, save_model, tuned_model, with_weights
+from backend.model import as_encoder, checkpoint_activations, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
 from backend.optimizer import Moved
 from backend.precision import choose
@@ -152,6 +152,8 @@ def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     model = tuned_model(job, setup.prepared)
+    if job.schedule.activation_checkpointing:
+        checkpoint_activations(model)
     seed_rank(job.seed, connection.group.rank)
     moved = Moved(job.schedule, tuning.groups(model, job.tuning))
     work = work_of(model, looks_up=tuning.looks_up(job.tuning))  # before ranks share its weights out

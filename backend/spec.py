@@ -132,6 +132,9 @@ class Schedule(Options):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     evaluate_every: int = Field(0, ge=0, description="Evaluate and save every so many steps; 0: once an epoch.")
     patience: int = Field(0, ge=0, description="Stop after so many evaluations without a better one; 0: never.")
+    activation_checkpointing: bool = Field(
+        False, description="Keep only what goes into each layer, compute the rest again: less memory, a third slower."
+    )
     keep_last: int = Field(1, ge=1, description="Checkpoints to keep, the latest ones; the best is kept besides.")
 
     on_nan: Literal["stop", "skip", "lower"] = Field(

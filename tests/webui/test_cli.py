@@ -31,6 +31,7 @@ COMMANDS = (
     "label",
     "merge-labels",
     "profile",
+    "plan",
     "cluster",
     "preflight",
 )

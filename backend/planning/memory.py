@@ -1,0 +1,106 @@
+"""What each process of a training keeps in memory: the terms of the sum, and where each comes from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from backend.interfaces import Options
+from backend.layers import Amount, Layout, layer
+from backend.planning.shape import Shape
+
+ZERO = "Rajbhandari et al. 2020, ZeRO, arXiv:1910.02054, section 5"
+OFFLOAD = "Ren et al. 2021, ZeRO-Offload, arXiv:2101.06840, section 4"
+ACTIVATIONS = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
+CHECKPOINTING = "Chen et al. 2016, arXiv:1604.06174"
+MEASURED = "measured"
+
+MIB = 2**20
+# What a process has of its own before it has a model: Python, torch, transformers and the data. DeepSpeed's own comes
+# on top; on a GPU it is the context of CUDA and the workspace of cuBLAS.
+RUNTIME = {"cpu": 520 * MIB, "cuda": 700 * MIB}
+DEEPSPEED = {"cpu": 90 * MIB, "cuda": 0}
+# What the allocator holds beside what is in use: pages of blocks that are free but not given back.
+SLACK = {"cpu": 1.2, "cuda": 1.1}
+
+
+class Work(Options):
+    """What one pass of one process has to do."""
+
+    rows: int
+    length: int  # tokens of a row
+    vocabulary: int = 0  # scores of each token, where a model writes; 0: it tells a few classes
+    checkpointing: bool = False  # keep only what goes into each layer, and compute the rest again
+
+
+class Term(Options):
+    """One term of the sum."""
+
+    name: str
+    bytes: float
+    how: str
+    source: str
+
+
+class States(NamedTuple):
+    """What is kept from step to step."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+
+
+def states(amount: Amount, layout: Layout) -> States:
+    """Return the bytes of each process for weights, gradients and optimizer on its device: what is offloaded is not."""
+    row = layer("all", amount, layout)
+    weights = 0.0 if "weights" in layout.offload else row.weights
+    gradients, optimizer = (0.0, 0.0) if "optimizer" in layout.offload else (row.gradients, row.optimizer)
+    return States(weights, gradients, optimizer)
+
+
+def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str) -> tuple[Term, ...]:
+    """Return the sum for each process while it trains; `amount` is of the whole model with its head."""
+    kept = states(amount, layout)
+    fused, low = device == "cuda", 2 if layout.launched and layout.precision != "fp32" else 4
+    found = [
+        Term(name="runtime", bytes=_runtime(layout, device), how="Python, its libraries and the data", source=MEASURED),
+        Term(name="weights", bytes=kept.weights, how=_shared(layout, 3), source=ZERO),
+        Term(name="gradients", bytes=kept.gradients, how=_shared(layout, 2), source=ZERO),
+        Term(name="optimizer", bytes=kept.optimizer, how=f"Adam's averages; {_shared(layout, 1)}", source=ZERO),
+        _activations(shape, work, low, device, fused=fused),
+        _outputs(work, device),
+        _buffers(amount, layout, low),
+    ]
+    return tuple(term for term in found if term.bytes)
+
+
+def _runtime(layout: Layout, device: str) -> float:
+    return RUNTIME[device] + (DEEPSPEED[device] if layout.launched else 0)
+
+
+def _shared(layout: Layout, stage: int) -> str:
+    if not layout.launched or layout.ranks == 1:
+        return "whole"
+    return f"one of {layout.ranks} parts" if layout.stage >= stage else "whole in each process"
+
+
+def _activations(shape: Shape, work: Work, low: int, device: str, *, fused: bool) -> Term:
+    """Return what the passes keep for the way back, with the largest layer once more while it goes back."""
+    tokens = work.rows * work.length
+    layers = [stack.kept(work.length, fused=fused) for stack in shape.stacks]
+    widest = max(layers, default=0)
+    if work.checkpointing:
+        kept = sum(stack.layers * stack.hidden for stack in shape.stacks) + 2 * widest
+        how, source = f"{tokens:,} tokens x what goes into {shape.layers} layers, and one layer twice", CHECKPOINTING
+    else:
+        kept = sum(each * stack.layers for each, stack in zip(layers, shape.stacks, strict=True)) + widest
+        how, source = f"{tokens:,} tokens x what {shape.layers} layers keep, and one layer again", ACTIVATIONS
+    return Term(
+        name="activations", bytes=tokens * (kept + 3 * shape.width) * low * SLACK[device], how=how, source=source
+    )
+
+
+def _outputs(work: Work, device: str) -> Term:
+    """Return the scores of a model that writes: as they are, their logarithms and their gradient, in fp32."""
+    tokens = work.rows * work.length
+    how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
+    return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK[device], how=how, source=ACTIVATIONS)
