@@ -41,6 +41,8 @@ from backend.watchdog import Watchdog
 
 log = logging.getLogger("tunewright")
 
+LOST_CONNECTION = "Connection closed by peer", "Connection reset by peer"  # the words of gloo
+
 
 class Setup(NamedTuple):
     """What rank 0 has found out and all ranks need to know."""
@@ -238,7 +240,7 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
     elif isinstance(error, UserError):
         log.error("%s", error)
         ended = {"state": "failed", "message": str(error)}
-    elif status.ranks > 1 and "Connection closed by peer" in str(error):  # the words of gloo
+    elif status.ranks > 1 and any(words in str(error) for words in LOST_CONNECTION):
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{LOST_RANK} (killed, or out of memory); resume"}
     else:
