@@ -19,6 +19,7 @@ from backend.watchdog import Watchdog
 
 log = logging.getLogger("tunewright")
 LEAVE_SECONDS = 10.0
+LOST_CONNECTION = "Connection closed by peer", "Connection reset by peer"  # the words of gloo
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
     elif isinstance(error, UserError):
         log.error("%s", error)
         ended = {"state": "failed", "message": str(error)}
-    elif status.ranks > 1 and "Connection closed by peer" in str(error):  # the words of gloo
+    elif status.ranks > 1 and any(words in str(error) for words in LOST_CONNECTION):
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{LOST_RANK} (killed, or out of memory); resume"}
     else:

@@ -21,7 +21,7 @@ from backend.errors import UserError
 from backend.loss_scale import load_scale, save_scale
 from backend.optimizer import Moved, Rate, adamw, count_moves_alone, parameter_groups, set_learning_rate, trainable
 from backend.pieces import deepspeed_pieces, named_tensors, plain_pieces, refresh
-from backend.saved_state import Piece, copied, restore, write
+from backend.saved_state import Piece, held, restore, write
 
 SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
 
@@ -124,7 +124,7 @@ class PlainEngine:
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer state."""
-        write(copied(plain_pieces(self.model, self._optimizer)), folder, rank=0)
+        write(held(plain_pieces(self.model, self._optimizer)), folder, rank=0)
         save_scale(self._scaler, folder)
 
     def load(self, folder: Path) -> None:
@@ -207,7 +207,7 @@ class DeepSpeedEngine:
         if self._swaps:
             self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
             return
-        write(copied(self._pieces()), folder, self.group.rank)
+        write(held(self._pieces()), folder, self.group.rank)
         if self.group.rank == 0:
             save_scale(self._engine.optimizer, folder)
 

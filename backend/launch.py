@@ -170,7 +170,7 @@ def _outcome(run: RunDir, code: int, first: str | None = None) -> dict[str, str]
     if first:
         return {
             "state": "failed",
-            "message": f"{first}, which ended the others too; resume the run. {_last_words(run)}",
+            "message": f"{first}, and the others with it; see launcher.log, and resume",
         }
     how = f"was killed by signal {-code}; was it out of memory?" if code < 0 else f"ended with exit code {code};"
     return {"state": "failed", "message": f"the training {how} {_last_words(run)}"}

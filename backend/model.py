@@ -37,6 +37,7 @@ from backend.tasks import TASKS
 from backend.tokenizer import SPECIAL, Tokenizer
 from backend.tuning import TUNINGS
 
+OLDER_NAME = "gradient_checkpointing_enable"
 ADDED = "tuning.json"  # in the folder of a model that has more weights than its class: how they were added
 
 # As long as transformers loads a model, its classes do not tie weights; two loads at once would leave them so for good.
@@ -140,9 +141,9 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
         raise UserError(
             f"schedule.activation_checkpointing: {type(model).__name__} cannot compute its layers again; leave it out"
         )
-    older = getattr(model, "gradient_checkpointing_enable", None)  # its name before transformers 5.23
-    enable = getattr(model, "activation_checkpointing_enable", older)
-    enable({"use_reentrant": False})
+    # Before transformers 5.23 it had another name.
+    name = "activation_checkpointing_enable" if hasattr(model, "activation_checkpointing_enable") else OLDER_NAME
+    getattr(model, name)({"use_reentrant": False})
 
 
 def with_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:

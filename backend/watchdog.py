@@ -53,6 +53,7 @@ class Watchdog:
             self._folder.mkdir(parents=True)
         self._group.barrier()
         if self._seconds:
+            self._write_pulse()
             self._thread.start()
         return self
 
@@ -87,16 +88,17 @@ class Watchdog:
         if self._group.rank != min(alive, default=self._group.rank):
             time.sleep(GRACE_SECONDS)  # the first one that is alive speaks
         else:
+            where = lagging(pulses, alive, self._group.ranks)
             self._report(
-                f"no step for {self._seconds:g} seconds (schedule.hang_seconds): {lagging(pulses, alive)}; the stacks "
-                f"are in {self._folder}; resume the run to go on from its last checkpoint"
+                f"no step for {self._seconds:g} seconds (schedule.hang_seconds): {where}; the stacks are in "
+                f"{self._folder}; resume the run to go on from its last checkpoint"
             )
         os._exit(HUNG_EXIT_CODE)  # the main thread is stuck where no exception reaches it
 
 
-def lagging(pulses: list[Pulse], alive: list[int]) -> str:
+def lagging(pulses: list[Pulse], alive: list[int], ranks: int) -> str:
     """Return which ranks hold the others up."""
-    silent = [pulse.rank for pulse in pulses if pulse.rank not in alive]
+    silent = [rank for rank in range(ranks) if rank not in alive]
     if silent:
         return f"rank {_listed(silent)} does not answer (stopped, or its host is)"
     least = min(pulse.beats for pulse in pulses)

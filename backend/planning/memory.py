@@ -15,6 +15,7 @@ CHECKPOINTING = "Chen et al. 2016, arXiv:1604.06174"
 MEASURED = "measured"
 
 MIB = 2**20
+BUCKET = 500_000_000  # weights whose gradients go together, as DeepSpeed has it
 # What a process has of its own before it has a model: Python, torch, transformers and the data. DeepSpeed's own comes
 # on top; on a GPU it is the context of CUDA and the workspace of cuBLAS.
 RUNTIME = {"cpu": 520 * MIB, "cuda": 700 * MIB}
@@ -104,3 +105,12 @@ def _outputs(work: Work, device: str) -> Term:
     tokens = work.rows * work.length
     how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
     return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK[device], how=how, source=ACTIVATIONS)
+
+
+def _buffers(amount: Amount, layout: Layout, low: int) -> Term:
+    """Return what DeepSpeed collects gradients in before it sends them."""
+    if not layout.launched or layout.ranks == 1:
+        return Term(name="buffers", bytes=0, how="", source=ZERO)
+    times = {0: 1, 1: 2, 2: 2, 3: 2}[layout.stage]
+    held = times * min(amount.trainable, BUCKET) * low
+    return Term(name="buffers", bytes=held, how=f"{times} x the gradients that go together", source=ZERO)

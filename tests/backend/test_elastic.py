@@ -30,7 +30,6 @@ class Layout(NamedTuple):
     ranks: tuple[int, int, int]
     deepspeed: str
     settings: dict[str, object]
-    within: float = 1e-4
 
     def __str__(self) -> str:
         return f"{self.deepspeed}-{'-'.join(map(str, self.ranks))}-{'-'.join(map(str, self.settings.values()))}"
@@ -44,12 +43,13 @@ ELASTIC = [
     Layout((2, 0, 4), "zero2", LORA),
     Layout((2, 1, 4), "zero3", LORA),
     Layout((2, 0, 4), "zero3", FREEZE),
-    Layout((2, 1, 4), "zero1", {"precision": "bf16"}, within=0.02),
-    Layout((2, 1, 4), "zero0", {"precision": "fp16"}, within=0.02),
-    Layout((2, 0, 4), "zero2", {"precision": "fp16"}, within=0.02),
+    Layout((2, 1, 4), "zero1", {"precision": "bf16"}),
     Layout((2, 1, 2), "zero2_offload", {}),
     Layout((2, 1, 2), "zero3_offload", {}),
 ]
+
+
+WITHIN = {"fp32": 1e-4, "bf16": 0.02}  # of an uninterrupted run: in half precision sums are rounded
 
 
 def new_run(layout: Layout, model: Path, data: Path, workspace: Path) -> RunDir:
@@ -87,7 +87,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
     layout: Layout, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     whole = new_run(layout, tiny_model, tiny_data, tmp_path / "whole")
-    train(parse(["--job", str(whole.job_file)]), connect())
+    if whole.job.precision == "fp32":
+        train(parse(["--job", str(whole.job_file)]), connect())
+    else:  # plain PyTorch rounds in other places
+        go_on(whole, layout.ranks[0], tmp_path / "ranks.log", until=None)
     run = new_run(layout, tiny_model, tiny_data, tmp_path / "moved")
     reached = []
     for ranks, until in zip(layout.ranks, (*STOPS, None), strict=True):
@@ -99,7 +102,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     steps = [record["step"] for record in run.metrics() if record["kind"] == "train"]
     assert steps == list(range(1, STEPS + 1))  # each batch once, none twice
     for one, other in zip(losses(whole), losses(run), strict=True):
-        assert other == pytest.approx(one, abs=layout.within)
+        assert other == pytest.approx(one, abs=WITHIN[run.job.precision])
 
 
 def test_no_row_is_seen_twice_or_missed_in_an_epoch_whose_ranks_change() -> None:

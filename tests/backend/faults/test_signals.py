@@ -43,7 +43,7 @@ def test_one_process_without_a_supervisor_saves_and_asks_to_be_requeued(
 @pytest.mark.slow
 def test_ranks_under_torchrun_save_and_ask_to_be_requeued(new_run: NewRun, until: Until) -> None:
     run = new_run(evaluate_every=100_000)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     process = subprocess.Popen([*command, str(launch.TRAIN), "--job", str(run.job_file)])
     until(run, injecting.is_training)
     for child in psutil.Process(process.pid).children(recursive=True):
