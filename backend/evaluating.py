@@ -15,7 +15,7 @@ from backend.data.prepared import Split
 from backend.engine import Engine
 from backend.generation import generate
 from backend.interfaces import GENERATED, Context, Features, Outputs, Part, Report, Task
-from backend.spec import Schedule
+from backend.schedule import Schedule
 from backend.stepping import steps
 
 WRITTEN_TOKENS = 2048  # of an evaluation batch at most, where each has logits as wide as a vocabulary

@@ -20,8 +20,7 @@ from backend.measuring import Meter
 from backend.methods import Batch, Found, Loss, Step, Training, Tuning
 from backend.nan_loss import NanLosses
 from backend.rng import load_rng, save_rng, seed_rank
-from backend.schedule import learning_rate, steps_per_epoch, total_steps
-from backend.spec import Schedule
+from backend.schedule import Schedule, learning_rate, steps_per_epoch, total_steps
 
 
 class BoundTuning(NamedTuple):

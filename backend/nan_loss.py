@@ -10,7 +10,7 @@ from backend.checkpoints import Progress
 from backend.distributed import Group
 from backend.errors import UserError
 from backend.interfaces import Array
-from backend.spec import Schedule
+from backend.schedule import Schedule
 
 MOST_IN_A_ROW = 10  # more are no accident of a batch
 LOWERED = 0.5

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from backend.spec import Schedule
+from backend.schedule import Schedule
 
 Rate = Callable[[int], float]  # the number of a group of weights -> its learning rate
 

@@ -14,6 +14,7 @@ from backend.errors import UserError
 from backend.interfaces import Options, Task
 from backend.methods import Method, Tuning
 from backend.objectives import OBJECTIVES
+from backend.schedule import Schedule
 from backend.tasks import TASKS
 from backend.trackers import TRACKERS
 from backend.tuning import TUNINGS
@@ -113,41 +114,6 @@ class Data(Options):
             raise ValueError(
                 f"validation_fraction {self.validation_fraction:g} and test_fraction {self.test_fraction:g} "
                 "leave no row to train on; lower one of them"
-            )
-        return self
-
-
-class Schedule(Options):
-    """How long and how fast the model learns."""
-
-    epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
-    steps: int = Field(0, ge=0, description="Optimizer steps; 0: as many as the epochs make.")
-    batch_size: int = Field(32, ge=1, description="Rows of one optimizer step, over all processes and accumulation.")
-    accumulation_steps: int = Field(1, ge=1, description="Parts that a process cuts its share of a batch into.")
-    learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate.")
-    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the rate rises from zero.")
-    decay: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay; biases and norms are exempt.")
-    clip_norm: float = Field(1.0, ge=0, description="Largest global norm of the gradient; 0: no clipping.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
-    evaluate_every: int = Field(0, ge=0, description="Evaluate and save every so many steps; 0: once an epoch.")
-    patience: int = Field(0, ge=0, description="Stop after so many evaluations without a better one; 0: never.")
-    activation_checkpointing: bool = Field(
-        False, description="Keep only what goes into each layer, compute the rest again: less memory, a third slower."
-    )
-    keep_last: int = Field(1, ge=1, description="Checkpoints to keep, the latest ones; the best is kept besides.")
-
-    on_nan: Literal["stop", "skip", "lower"] = Field(
-        "stop", description="When a loss is no number: end the run, leave the update out, or halve the rate besides."
-    )
-    hang_seconds: float = Field(1800, ge=0, description="End the run when no step comes for so long; 0: never.")
-
-    @model_validator(mode="after")
-    def _parts_are_whole(self) -> Schedule:
-        if self.batch_size % self.accumulation_steps:
-            raise ValueError(
-                f"batch_size {self.batch_size} cannot be cut into accumulation_steps {self.accumulation_steps} "
-                "equal parts; make one a multiple of the other"
             )
         return self
 

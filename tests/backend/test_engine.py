@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 from backend.engine import PlainEngine
 from backend.optimizer import Moved, parameter_groups
-from backend.spec import Schedule
+from backend.schedule import Schedule
 
 CPU = torch.device("cpu")
 IDS = torch.arange(4, 4 + 48).reshape(8, 6) % 40

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from backend.schedule import learning_rate, steps_per_epoch, total_steps
-from backend.spec import Schedule
+from backend.schedule import Schedule, learning_rate, steps_per_epoch, total_steps
 
 
 def rates(total: int, **settings: Any) -> list[float]:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from backend.errors import UserError
-from backend.spec import FIRST_TASK, FIRST_TUNING, Data, JobSpec, Schedule, dotted_keys, parse_job
+from backend.schedule import Schedule
+from backend.spec import FIRST_TASK, FIRST_TUNING, Data, JobSpec, dotted_keys, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
 

@@ -14,7 +14,8 @@ from backend.engine import PlainEngine
 from backend.errors import UserError
 from backend.methods import Batch, Found
 from backend.optimizer import Moved
-from backend.spec import Schedule, parse_job
+from backend.schedule import Schedule
+from backend.spec import parse_job
 from backend.tuning import TUNINGS
 
 FREEZE = TUNINGS["freeze"]

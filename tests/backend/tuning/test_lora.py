@@ -16,7 +16,7 @@ from backend.model import tuned_model
 from backend.optimizer import Moved, trainable
 from backend.proof import WEIGHTS, load_adapter, prove
 from backend.rundir import RunDir
-from backend.spec import Schedule
+from backend.schedule import Schedule
 from backend.tuning import TUNINGS
 
 # Of the tiny model: 2 layers, 32 wide, 64 between, and a head for 2 labels.

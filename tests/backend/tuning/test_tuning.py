@@ -19,7 +19,7 @@ from transformers import (
 from backend.engine import PlainEngine
 from backend.errors import UserError
 from backend.optimizer import Moved, trainable
-from backend.spec import Schedule
+from backend.schedule import Schedule
 from backend.tuning import TUNINGS
 
 # 32 wide, 64 between: the number of weights of each part, counted by hand.
