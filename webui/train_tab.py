@@ -20,7 +20,7 @@ from backend.sources import SAMPLE_MODEL, model_source
 from backend.spec import JobSpec, parse_job
 from backend.tasks import TASKS
 from backend.tuning import TUNINGS
-from webui import cluster_part, render, search_form
+from webui import cluster_part, plan_part, render, search_form
 from webui.command_line import command_line
 from webui.form import Form
 from webui.layers_view import layers_html
@@ -99,6 +99,7 @@ def build(shared: Shared) -> None:
             command = gr.Code(language="shell", label=label, lines=3, wrap_lines=True, elem_id="command")
             show = gr.Button("Show what is trained", elem_id="show-layers")
             layers = gr.HTML(elem_id="layers", js_on_load=None)
+            plan_part.build([*form.inputs, ranks], tab.asked)
             search_form.build(shared, [*form.inputs, ranks], tab.asked)
             cluster_part.build(shared, form, tab.job)
     widgets = Widgets(upload, sample, about, shown, ranks, start, wrong, refused, command, show, layers)

@@ -50,17 +50,18 @@ class States(NamedTuple):
     optimizer: float
 
 
-def states(amount: Amount, layout: Layout) -> States:
-    """Return the bytes of each process for weights, gradients and optimizer on its device: what is offloaded is not."""
+def states(amount: Amount, layout: Layout, device: str) -> States:
+    """Return the bytes of each process for weights, gradients and optimizer on its device: what is elsewhere is not."""
     row = layer("all", amount, layout)
-    weights = 0.0 if "weights" in layout.offload else row.weights
-    gradients, optimizer = (0.0, 0.0) if "optimizer" in layout.offload else (row.gradients, row.optimizer)
+    away = {what for what, where in layout.offload.items() if where != device}
+    weights = 0.0 if "weights" in away else row.weights
+    gradients, optimizer = (0.0, 0.0) if "optimizer" in away else (row.gradients, row.optimizer)
     return States(weights, gradients, optimizer)
 
 
 def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str) -> tuple[Term, ...]:
     """Return the sum for each process while it trains; `amount` is of the whole model with its head."""
-    kept = states(amount, layout)
+    kept = states(amount, layout, device)
     fused, low = device == "cuda", 2 if layout.launched and layout.precision != "fp32" else 4
     found = [
         Term(name="runtime", bytes=_runtime(layout, device), how="Python, its libraries and the data", source=MEASURED),

@@ -32,11 +32,28 @@ def mean(measured: Callable[[str], list[dict[str, float]]], record_property: Cal
     """Give the mean of a figure over the seeds, and write it into the report of the tests."""
 
     def of(name: str, key: str) -> float:
-        value = fmean(figures[key] for figures in measured(name))
-        record_property(f"{name} {key}", value)
-        return value
+        values = [figures[key] for figures in measured(name)]
+        record_property(f"{name} {key}", " ".join(f"{value:.4f}" for value in values))
+        return fmean(values)
 
     return of
+
+
+def test_lora_is_about_as_good_as_full_tuning(mean: Mean) -> None:
+    assert mean("lora", "trained") <= 0.02
+    assert mean("lora", "accuracy") >= mean("full", "accuracy") - 0.01
+
+
+def test_half_of_a_teachers_layers_keep_nearly_all_that_it_can(mean: Mean) -> None:
+    assert mean("distillation", "kept") >= 0.97
+    for other in ("alone", "pretrained"):  # what the same layers reach without it, for the report
+        mean("distillation", other)
+
+
+def test_with_earlier_rows_a_model_learns_new_classes_and_keeps_the_old_ones(mean: Mean) -> None:
+    assert mean("continual", "plain kept") < 0.5
+    assert mean("continual", "replay kept") >= 0.9
+    assert mean("continual", "replay new") >= mean("continual", "plain new") - 0.05
 
 
 def test_r_drop_makes_answers_steadier_against_slips_of_the_keyboard(mean: Mean) -> None:

@@ -160,13 +160,14 @@ def _steadier(**method: Any) -> Callable[[Trainings], dict[str, float]]:
 
 
 def distillation(made: Trainings) -> dict[str, float]:
-    """Train three of the teacher's six layers, alone and by its answers."""
+    """Train three of six layers: those of the teacher with and without its answers, and those of the pretrained."""
     teacher = made.run()
     student: dict[str, Any] = {"model": str(teacher.model), "layers": [0, 2, 4], "schedule": {"epochs": 3}}
-    taught = made.run(**student, objectives={"distillation": {"teachers": [str(teacher.path)], "weight": 0.8}})
-    alone = made.run(**student)
+    taught = made.run(**student, objectives={"distillation": {"teachers": [str(teacher.path)]}})
+    alone, pretrained = made.run(**student), made.run(layers=student["layers"], schedule=student["schedule"])
     reached = made.accuracy(taught)
-    return {"accuracy": reached, "alone": made.accuracy(alone), "kept": reached / made.accuracy(teacher)}
+    found = {"accuracy": reached, "kept": reached / made.accuracy(teacher)}
+    return found | {"alone": made.accuracy(alone), "pretrained": made.accuracy(pretrained)}
 
 
 def pseudo_labels(made: Trainings) -> dict[str, float]:
