@@ -205,9 +205,8 @@ class DeepSpeedEngine:
         norm = None if self._reports_norm else _gradient_norm(self.model)
         unsound = norm is not None and not math.isfinite(norm)
         skipped_before = self._engine.skipped_steps
-        with (
-            without_moves(self._engine.optimizer) if unsound else nullcontext()
-        ):  # its own optimizers see for themselves
+        # DeepSpeed's own optimizers see for themselves that a gradient is not finite.
+        with without_moves(self._engine.optimizer) if unsound else nullcontext():
             self._engine.step()
         norm = self._engine.get_global_grad_norm() if norm is None else norm
         return Update(float(norm), skipped=unsound or self._engine.skipped_steps > skipped_before)
