@@ -19,7 +19,16 @@ from backend.deepspeed_config import swaps
 from backend.distributed import Group, OneProcess
 from backend.errors import UserError
 from backend.loss_scale import load_scale, save_scale
-from backend.optimizer import Moved, Rate, adamw, count_moves_alone, parameter_groups, set_learning_rate, trainable
+from backend.optimizer import (
+    Moved,
+    Rate,
+    adamw,
+    count_moves_alone,
+    parameter_groups,
+    set_learning_rate,
+    trainable,
+    without_moves,
+)
 from backend.pieces import deepspeed_pieces, named_tensors, plain_pieces, refresh
 from backend.saved_state import Piece, held, restore, write
 
@@ -195,10 +204,10 @@ class DeepSpeedEngine:
         # Without ZeRO and mixed precision the optimizer is torch's own, which knows no norm.
         norm = None if self._reports_norm else _gradient_norm(self.model)
         unsound = norm is not None and not math.isfinite(norm)
-        if unsound:  # what has no gradient is not moved; DeepSpeed's own optimizers see for themselves
-            self.model.zero_grad(set_to_none=True)
         skipped_before = self._engine.skipped_steps
-        self._engine.step()
+        # DeepSpeed's own optimizers see for themselves that a gradient is not finite.
+        with without_moves(self._engine.optimizer) if unsound else nullcontext():
+            self._engine.step()
         norm = self._engine.get_global_grad_norm() if norm is None else norm
         return Update(float(norm), skipped=unsound or self._engine.skipped_steps > skipped_before)
 

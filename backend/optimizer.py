@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +55,19 @@ def count_moves_alone(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for weight in group["params"] if group["lr"] == 0 else ():
             state = optimizer.state[weight]
+            if "step" not in state:  # it has never had a gradient
+                continue
             state["step"] = torch.zeros_like(state["step"]) if isinstance(state["step"], Tensor) else 0
+
+
+@contextmanager
+def without_moves(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Take the gradients away when the optimizer steps, and not before, for DeepSpeed clips what is there."""
+    hook = optimizer.register_step_pre_hook(lambda stepped, *_: stepped.zero_grad(set_to_none=True))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def set_learning_rate(optimizer: Any, learning_rate: Rate) -> None:
