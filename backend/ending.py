@@ -14,6 +14,8 @@ from backend.distributed import Group
 from backend.errors import LOST_RANK, UserError
 from backend.heartbeat import SILENCE_SECONDS, Peer
 from backend.loop import Loop
+from backend.out_of_memory import is_out_of_memory, told
+from backend.phases import last_phase
 from backend.rundir import Owner, RunDir
 from backend.watchdog import Watchdog
 
@@ -28,8 +30,8 @@ def failing(run: RunDir, group: Group) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if group.rank == 0:
-            _write_failure(run, error)
+        if group.rank == 0 or is_out_of_memory(error):
+            _write_failure(run, error, group.rank)
         raise
 
 
@@ -50,7 +52,7 @@ def watched(run: RunDir, loop: Loop) -> Iterator[None]:
             hook.remove()
 
 
-def _write_failure(run: RunDir, error: BaseException) -> None:
+def _write_failure(run: RunDir, error: BaseException, rank: int) -> None:
     """Write down how the session ended, unless another process owns the run."""
     status = run.status().model_copy(update={"seconds_left": None, "owner": Owner.me()})
     if isinstance(error, KeyboardInterrupt):
@@ -58,6 +60,13 @@ def _write_failure(run: RunDir, error: BaseException) -> None:
     elif isinstance(error, UserError):
         log.error("%s", error)
         ended = {"state": "failed", "message": str(error)}
+    elif is_out_of_memory(error):
+        log.error("%s", "".join(traceback.format_exception(error)))
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        ended = {"state": "failed", "message": told(rank, last_phase(run.phases_file, rank), cause)}
+        status = status.model_copy(update={"out_of_memory": True})
+    elif status.out_of_memory:  # another rank has said so, and the loss of it is what this one saw
+        return
     elif status.ranks > 1 and any(words in str(error) for words in LOST_CONNECTION):
         log.error("%s", "".join(traceback.format_exception(error)))
         ended = {"state": "failed", "message": f"{LOST_RANK} (killed, or out of memory); resume"}

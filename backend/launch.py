@@ -15,9 +15,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from backend import deepspeed_config
 from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
+from backend.out_of_memory import kernel_kills, told
+from backend.phases import last_phase
 from backend.rank_watch import RankWatch
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import JobSpec, chosen
@@ -129,14 +132,16 @@ def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
 
     for number in STOP_SIGNALS:
         signal.signal(number, lambda given, _: note(given))
-    ranks_watch = RankWatch(child.pid, ranks)
+    ranks_watch, kills = RankWatch(child.pid, ranks), kernel_kills()
     code = _wait(run, child, ranks_watch)
     _end_processes(child)
     status = run.stored_status()
     first = ranks_watch.first_to_end()
     lost = status.state == "failed" and status.message.startswith(LOST_RANK) and first
     if not status.ended or lost:
-        outcome = _outcome(run, code, first)
+        killed = ranks_watch.killed() if ranks > 1 else 0 if code == -signal.SIGKILL else None
+        by_kernel = killed is not None and kernel_kills() > kills and not run.stop_requested
+        outcome = _killed(run, killed or 0) if by_kernel else _outcome(run, code, first)
         run.write_status(status.model_copy(update={"seconds_left": None, "owner": Owner.me(), **outcome}))
     run.stop_file.unlink(missing_ok=True)
     return REQUEUE_EXIT_CODE if signals and run.stored_status().state == "stopped" else code
@@ -163,7 +168,7 @@ def _end_processes(child: subprocess.Popen[bytes]) -> None:
         child.poll()
 
 
-def _outcome(run: RunDir, code: int, first: str | None = None) -> dict[str, str]:
+def _outcome(run: RunDir, code: int, first: str | None = None) -> dict[str, Any]:
     """Return how a run ended that could not say so itself."""
     if run.stop_requested:
         return {"state": "stopped", "message": "stopped by force; its last checkpoint is whole"}
@@ -174,6 +179,12 @@ def _outcome(run: RunDir, code: int, first: str | None = None) -> dict[str, str]
         }
     how = f"was killed by signal {-code}; was it out of memory?" if code < 0 else f"ended with exit code {code};"
     return {"state": "failed", "message": f"the training {how} {_last_words(run)}"}
+
+
+def _killed(run: RunDir, rank: int) -> dict[str, Any]:
+    """Return how a run ended whose rank the kernel killed for want of memory."""
+    message = told(rank, last_phase(run.phases_file, rank), "the kernel killed it")
+    return {"state": "failed", "message": message, "out_of_memory": True}
 
 
 def _last_words(run: RunDir) -> str:

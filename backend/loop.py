@@ -231,6 +231,7 @@ class Loop:
 
     def evaluate(self, split: Split) -> tuple[Report, float]:
         """Return the report and the mean loss over a split."""
+        self.meter.enter("evaluation")
         self.recorder.state("evaluating", self.progress)
         self.engine.model.eval()
         result = self.evaluation.of(split)
@@ -243,6 +244,7 @@ class Loop:
             self.engine.save(folder / "engine")
             save_rng(folder, self.engine.group.rank)
 
+        self.meter.enter("save")
         self.recorder.state("saving", self.progress)
         self.checkpoints.write(self.progress, save)
         self.checkpoints.prune(self.schedule.keep_last, self.progress.best_step)

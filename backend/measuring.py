@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -38,7 +38,9 @@ class Ranks(Protocol):
 class Meter:
     """Measures the steps of one rank; what ranks tell each other goes with the sums that a step makes anyway."""
 
-    def __init__(self, of: Ranks, work: Work, precision: str) -> None:
+    def __init__(self, of: Ranks, work: Work, precision: str, enter: Callable[[str], None] = lambda _: None) -> None:
+        """`enter` is told the name of each part when it begins."""
+        self.enter = enter
         self._group, self._device, self._work = of.group, of.device, work
         # All at once, as they train.
         self._peak = self._group.sum([peak(self._device, DTYPES[precision])])[0]
@@ -56,6 +58,7 @@ class Meter:
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the time until the end of the context to a part of the step."""
+        self.enter(name)
         with record_function(name):
             began = self._now()
             yield

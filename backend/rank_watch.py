@@ -22,7 +22,7 @@ class RankWatch:
         self._expected = expected
         self._looked = 0.0
         self._ranks: dict[int, _Rank] = {}
-        self._ended: list[str] = []
+        self._ended: list[tuple[int, str]] = []
 
     def look(self) -> None:
         """Note new ranks, and those that have ended since."""
@@ -31,13 +31,15 @@ class RankWatch:
         self._find()
         ended = [(rank, how) for pid, rank in self._ranks.items() if (how := _end_of(pid, rank)) is not None]
         # One that was killed comes first: the others lose their connection to it in the same moment.
-        self._ended = [
-            f"rank {rank.number} {how}" for rank, how in sorted(ended, key=lambda one: "killed" not in one[1])
-        ]
+        self._ended = [(rank.number, how) for rank, how in sorted(ended, key=lambda one: "killed" not in one[1])]
 
     def first_to_end(self) -> str | None:
         """Return which rank ended first and how, or None if all ended as they should or it was not seen."""
-        return self._ended[0] if self._ended else None
+        return f"rank {self._ended[0][0]} {self._ended[0][1]}" if self._ended else None
+
+    def killed(self) -> int | None:
+        """Return the rank that ended first, if SIGKILL ended it: by hand, or for want of memory."""
+        return next((rank for rank, how in self._ended[:1] if "SIGKILL" in how), None)
 
     def _find(self) -> None:
         """Look for ranks, now and then, for it takes a walk over all processes."""

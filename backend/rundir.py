@@ -58,6 +58,7 @@ class Status(Options):
     owner: Owner
     supervisor: Owner | None = None  # the process that writes the end of a run whose owner could not
     message: str = ""  # of a failure: what went wrong and what to do next
+    out_of_memory: bool = False  # that is why it failed
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
@@ -96,6 +97,7 @@ class RunDir:
         self.data = self.path / "data"  # train, validation, test: raw columns and encoded ones
         self.model = self.path / "model"
         self.adapter = self.path / "adapter"  # the weights that were added, by themselves
+        self.phases_file = self.path / "phases"  # what each rank of the latest session was at
         self.pruned = self.path / "pruned"  # the model without what matters least
         self.tensorboard = self.path / "tensorboard"
         self.export = self.path / "export"

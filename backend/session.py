@@ -27,6 +27,7 @@ from backend.measuring import Meter
 from backend.model import as_encoder, checkpoint_activations, load_tokenizer, save_model, tuned_model, with_weights
 from backend.objectives import OBJECTIVES
 from backend.optimizer import Moved
+from backend.phases import Phases
 from backend.precision import choose
 from backend.proof import prove, save_adapter
 from backend.rank import Connection
@@ -151,6 +152,7 @@ def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     """Return the loop of a job, before its first step."""
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
+    phases = Phases(run.phases_file, connection.group.rank, connection.group.ranks)
     model = tuned_model(job, setup.prepared)
     if job.schedule.activation_checkpointing:
         checkpoint_activations(model)
@@ -173,7 +175,7 @@ def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         checkpoints=Checkpoints(run.checkpoints, connection.group),
         recorder=recorder,
         tuning=BoundTuning(tuning, job.tuning, model),
-        meter=Meter(engine, work, setup.precision),
+        meter=Meter(engine, work, setup.precision, phases.enter),
     )
     training = loop.training(run.path / "computed")
     loop.loss = tuning.wrap(loop.loss, job.tuning, training)
@@ -189,6 +191,7 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     test = None
     if setup.prepared.counts.get("test"):
         test, _ = loop.evaluate(Split.open(run.data, "test"))
+    loop.meter.enter("save")
     weights = loop.engine.weights()
     if loop.engine.group.rank != 0:
         return

@@ -1,7 +1,8 @@
-"""The commands that tell what a job takes before it is started: `layers` and `plan`."""
+"""The commands about what a job takes: `layers` and `plan` before it is started, `retry` when it was too much."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ def add_planning_commands(app: typer.Typer) -> None:
             "tunewright plan --help",
         ),
     )(plan)
+    app.command(epilog=examples("tunewright retry runs/ID", "tunewright retry runs/ID --apply 1"))(retry)
 
 
 def layers(
@@ -55,3 +57,14 @@ def plan(context: typer.Context) -> None:
         return
     with user_errors():
         plan_command(context.args)
+
+
+def retry(
+    run: Annotated[Path, typer.Argument(help="A run that ran out of memory.")],
+    apply: Annotated[int, typer.Option(help="Start a new run with this one of what is listed.")] = 0,
+) -> None:
+    """List what helps a run that ran out of memory, or start it again with one of these changes."""
+    from webui.retry_command import retry_command
+
+    with user_errors():
+        retry_command(run, apply)

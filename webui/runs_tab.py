@@ -9,7 +9,7 @@ import gradio as gr
 from backend import launch
 from backend.errors import UserError
 from backend.rundir import RunDir
-from webui import charts, render, run_view, search_view
+from webui import charts, render, retry_view, run_view, search_view
 from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
 from webui.summary import Summary, summaries
 
@@ -32,6 +32,7 @@ def build(shared: Shared) -> None:
                 stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="stop")
                 resume = gr.Button("Resume", variant="primary", size="sm", visible=False, elem_id="resume")
             wrong = gr.HTML(js_on_load=None)
+            retry_view.build(shared)
             plot = gr.Plot(show_label=False, container=False, visible=False, elem_id="curves")
             with gr.Row(elem_id="measurements"):
                 measured = [

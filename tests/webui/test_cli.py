@@ -32,6 +32,7 @@ COMMANDS = (
     "merge-labels",
     "profile",
     "plan",
+    "retry",
     "cluster",
     "preflight",
 )
