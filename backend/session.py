@@ -28,6 +28,7 @@ from backend.model import as_encoder, checkpoint_activations, load_tokenizer, sa
 from backend.objectives import OBJECTIVES
 from backend.optimizer import Moved
 from backend.phases import Phases
+from backend.precision import check as check_precision
 from backend.precision import choose
 from backend.proof import prove, save_adapter
 from backend.rank import Connection
@@ -123,6 +124,7 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     log.info("precision %s (%s), %d process(es) on %s", precision, reason, ranks, connection.device)
     config: dict[str, Any] = {}
     if connection.launched:
+        check_precision(precision)
         config = resolve(read(job.deepspeed), job, ranks, precision, run.path / "offload")
         write_json(run.ds_config_file, config)
     else:

@@ -15,10 +15,12 @@ CHECKPOINTING = "Chen et al. 2016, arXiv:1604.06174"
 MEASURED = "measured"
 
 MIB = 2**20
-BUCKET = 500_000_000  # weights whose gradients go together, as DeepSpeed has it
+STAGE_3 = 3
+BUCKET = 500_000_000  # weights whose gradients are sent together, as DeepSpeed has it
+LIVE = 1_000_000_000  # weights that ZeRO-3 keeps gathered at most (stage3_max_live_parameters)
 # What a process has of its own before it has a model: Python, torch, transformers and the data. DeepSpeed's own comes
 # on top; on a GPU it is the context of CUDA and the workspace of cuBLAS.
-RUNTIME = {"cpu": 520 * MIB, "cuda": 700 * MIB}
+RUNTIME = {"cpu": 500 * MIB, "cuda": 700 * MIB}
 DEEPSPEED = {"cpu": 90 * MIB, "cuda": 0}
 # What the allocator holds beside what is in use: pages of blocks that are free but not given back.
 SLACK = {"cpu": 1.2, "cuda": 1.1}
@@ -109,9 +111,20 @@ def _outputs(work: Work, device: str) -> Term:
 
 
 def _buffers(amount: Amount, layout: Layout, low: int) -> Term:
-    """Return what DeepSpeed collects gradients in before it sends them."""
+    """Return what DeepSpeed collects gradients in before it sends them, and under ZeRO-3 what it gathers.
+
+    In stage 0 gradients that go together are copied to one place; stages 1 and 2 have two such places, so that one
+    fills while the other is sent; so has stage 3, beside the gradients themselves, all weights of a pass, and its share
+    of the gradients once more while the optimizer moves the weights.
+    """
     if not layout.launched or layout.ranks == 1:
         return Term(name="buffers", bytes=0, how="", source=ZERO)
-    times = {0: 1, 1: 2, 2: 2, 3: 2}[layout.stage]
-    held = times * min(amount.trainable, BUCKET) * low
-    return Term(name="buffers", bytes=held, how=f"{times} x the gradients that go together", source=ZERO)
+    together = min(amount.trainable, BUCKET) * low
+    if layout.stage < STAGE_3:
+        times = 2 if layout.stage else 1
+        how = f"{times} x the gradients that are sent together"
+        return Term(name="buffers", bytes=times * together, how=how, source=MEASURED)
+    gathered = min(amount.parameters, LIVE) * low
+    held = 3 * together + gathered + amount.trainable * 4 / layout.ranks
+    how = "3 x the gradients that are sent together, the weights of a pass, and a share of the gradients"
+    return Term(name="buffers", bytes=held, how=how, source=MEASURED)

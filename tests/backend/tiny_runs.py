@@ -32,3 +32,10 @@ def figures(record: Mapping[str, object]) -> dict[str, object]:
 
 def measures_the_machine(name: str) -> bool:
     return name.startswith(("seconds", "memory_")) or name.endswith("_per_second") or name == "mfu"
+
+
+def computes_fp16() -> bool:
+    """Tell whether this CPU computes fp16: only then does DeepSpeed take it."""
+    from deepspeed.accelerator import get_accelerator
+
+    return bool(get_accelerator().is_fp16_supported())

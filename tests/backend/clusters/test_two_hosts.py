@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 ENDLESS = 100_000  # steps: more than any test waits for
+EVERY = 20  # steps between checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +85,29 @@ def test_two_hosts_make_the_updates_of_one_process(
     assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
 
 
-def test_a_host_that_is_cut_off_is_named_and_nothing_is_left_running(
+def train_alone(run: RunDir, until: int, host: Host | None = None) -> None:
+    """Train a run with one process, on a host or on none of them, and stop it after a step."""
+    argv = [sys.executable, ROOT / "backend" / "train.py", "--job", run.job_file, "--resume"]
+    command = two_hosts.inside(host, argv) if host else [*map(str, argv)]
+    with run.launcher_log_file.open("ab") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    wait(run, lambda: process.poll() is not None or (run.stored_status().state == "training" and seen(run, until)), 120)
+    run.request_stop(60)
+    assert process.wait(60) == 0, run.launcher_log_file.read_text()[-3000:]
+    assert run.status().state == "stopped"
+
+
+def seen(run: RunDir, step: int) -> bool:
+    return any(record["step"] >= step for record in run.metrics()[-1:])
+
+
+def test_a_host_that_is_cut_off_is_named_and_the_other_goes_on_alone(
     hosts: tuple[Host, Host], new_tiny_run: Callable[..., RunDir]
 ) -> None:
-    run = new_tiny_run(**{"schedule.steps": ENDLESS, "schedule.evaluate_every": ENDLESS})
+    settings = {"schedule.steps": ENDLESS, "schedule.evaluate_every": EVERY, "schedule.learning_rate": 1e-3}
+    run, whole = (new_tiny_run(**settings) for _ in range(2))
     launcher = start(run, hosts)
-    wait(run, lambda: run.status().state == "training" and run.status().step > 2, 120)
+    wait(run, lambda: run.status().state == "training" and run.status().step > EVERY + 2, 120)
     two_hosts.plug(hosts[1], "down")
     try:
         wait(run, lambda: run.status().ended, 60)
@@ -97,5 +115,12 @@ def test_a_host_that_is_cut_off_is_named_and_nothing_is_left_running(
         assert run.status().message.startswith(f"host {hosts[1].name} ({hosts[1].address}) was lost: rank 1 there")
         assert launcher.wait(60) != 0
         wait(run, lambda: not any(two_hosts.processes(host) for host in hosts), 60)
+        lost = len(losses(run))
+        train_alone(run, lost + 2 * EVERY, hosts[0])
     finally:
         two_hosts.plug(hosts[1], "up")
+    assert run.status().ranks == 1
+    train_alone(whole, len(losses(run)))
+    steps = [record["step"] for record in run.metrics() if record["kind"] == "train"]
+    assert steps == list(range(1, len(steps) + 1))
+    assert losses(run) == pytest.approx(losses(whole)[: len(steps)], rel=1e-4)

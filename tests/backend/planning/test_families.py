@@ -36,6 +36,8 @@ SMALL: dict[str, Any] = {
     "head_dim": 8,
     "num_key_value_heads": 2,
     "pad_token_id": 0,
+    "encoder_layerdrop": 0.0,  # else a pass leaves out layers by chance
+    "decoder_layerdrop": 0.0,
 }
 DEPTHS = (
     ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers"),
