@@ -23,7 +23,7 @@ def build(settings: Sequence[Any], asked: Asked) -> None:
         with gr.Row(equal_height=True):
             info = "Of each process, as in 80gb; empty: what this machine has."
             memory = gr.Textbox("", label="Memory", info=info, elem_id="plan-memory")
-            devices = [("what this machine has", ""), ("CPU", "cpu"), ("GPU", "cuda")]
+            devices = [("as here", ""), ("CPU", "cpu"), ("GPU", "cuda")]
             device = gr.Dropdown(devices, value="", label="Device", elem_id="plan-device")
         show = gr.Button("Show the plan", elem_id="show-plan")
         shown = gr.HTML(elem_id="plan", js_on_load=None)

@@ -9,7 +9,7 @@ from backend.planning.advisor import Estimate, Plan
 from webui import render, run_view
 from webui.layers_view import size
 
-TERMS = ("part", "memory", "how", "source")
+TERMS = ("part", "memory", "what it is, and the source")
 OTHERS = ("configuration", "memory", "fits", "time of a step")
 SHOWN = 12  # configurations, the fastest first
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -23,10 +23,10 @@ def parse_bytes(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def term_cells(estimate: Estimate) -> list[tuple[str, str, str, str]]:
+def term_cells(estimate: Estimate) -> list[tuple[str, str, str]]:
     """Return a row for each term of the sum."""
-    rows = [(term.name, size(term.bytes), term.how, term.source) for term in estimate.terms]
-    return [*rows, ("peak", size(estimate.bytes), "of each process", "")]
+    rows = [(term.name, size(term.bytes), f"{term.how} ({term.source})") for term in estimate.terms]
+    return [*rows, ("peak", size(estimate.bytes), "of each process")]
 
 
 def other_cells(plan: Plan) -> list[tuple[str, str, str, str]]:
@@ -40,7 +40,7 @@ def other_cells(plan: Plan) -> list[tuple[str, str, str, str]]:
 def _fits(plan: Plan, one: Estimate) -> str:
     if not plan.memory:
         return "?"
-    return "the fastest that does" if one == plan.best else "yes" if one.fits else "no"
+    return "fastest" if one == plan.best else "yes" if one.fits else "no"
 
 
 def verdict(plan: Plan) -> str:
@@ -55,9 +55,8 @@ def verdict(plan: Plan) -> str:
             f"Nothing fits into {has}; take more processes, shorter rows (task.max_length), a tuning that trains "
             "fewer weights, or a smaller model."
         )
-    flags = " ".join(
-        f"--{key} {_flag(value)}".rstrip() for key, value in plan.best.changes.items() if value is not False
-    )
+    changes = {key: value for key, value in plan.best.changes.items() if plan.current.changes[key] != value}
+    flags = " ".join(f"--{key} {_flag(value)}".rstrip() for key, value in changes.items())
     return f"The job as it is does not fit into {has}. The fastest that does takes {size(plan.best.bytes)}: {flags}"
 
 

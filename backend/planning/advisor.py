@@ -37,7 +37,7 @@ class Estimate(Options):
     """What one configuration takes."""
 
     title: str
-    changes: dict[str, Any]  # of the job, by dotted name
+    changes: dict[str, Any]  # what it sets in the job, by dotted name
     terms: tuple[Term, ...]
     cost: float  # time of a step, relative to the fastest configuration
     fits: bool
@@ -126,7 +126,7 @@ class _Planner(NamedTuple):
         total = sum(term.bytes for term in found)
         return Estimate(
             title=_title(name, work, parts, self.ranks),
-            changes=changes,
+            changes={"deepspeed": name, PARTS: parts, CHECKPOINTING: checkpointing},
             terms=found,
             cost=_cost(layout, parts, checkpointing=checkpointing),
             fits=not self.machine.memory or total <= self.machine.memory,

@@ -8,10 +8,9 @@ from backend.interfaces import Options
 from backend.layers import Amount, Layout, layer
 from backend.planning.shape import Shape
 
-ZERO = "Rajbhandari et al. 2020, ZeRO, arXiv:1910.02054, section 5"
-OFFLOAD = "Ren et al. 2021, ZeRO-Offload, arXiv:2101.06840, section 4"
-ACTIVATIONS = "Korthikanti et al. 2022, arXiv:2205.05198, section 4"
-CHECKPOINTING = "Chen et al. 2016, arXiv:1604.06174"
+ZERO = "ZeRO, arXiv:1910.02054, section 5"
+ACTIVATIONS = "arXiv:2205.05198, section 4"
+CHECKPOINTING = "arXiv:1604.06174"
 MEASURED = "measured"
 
 MIB = 2**20
