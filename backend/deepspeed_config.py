@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ LEFT_TO_DEEPSPEED = (
     "zero_optimization.stage3_param_persistence_threshold",
 )
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
+NVME_STAGE = 3
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -74,11 +76,37 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
         if _get(resolved, key) == "auto":
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
+    faults += _impossible(resolved.get("zero_optimization", {}))
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
     resolved["zero_allow_untested_optimizer"] = True  # torch's own AdamW is handed in where the file names none
     return resolved
+
+
+def _impossible(zero: dict[str, Any]) -> Iterator[str]:
+    """Yield what DeepSpeed would not do, or do without a word in another way."""
+    stage = int(zero.get("stage", 0))
+    for what, least in (("optimizer", 1), ("param", 3)):
+        device = (zero.get(f"offload_{what}") or {}).get("device", "none")
+        if device != "none" and stage < least:
+            yield f"  zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
+        elif device == "nvme" and stage < NVME_STAGE:
+            key = f"zero_optimization.offload_{what}.device"
+            yield f"  {key} nvme needs stage {NVME_STAGE}; below it state stays in memory"
+
+
+def check_machine(config: dict[str, Any]) -> None:
+    """Raise UserError if a file asks for what this machine lacks; this imports DeepSpeed."""
+    zero = config.get("zero_optimization", {})
+    if any((zero.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param")):
+        from deepspeed.ops.op_builder import AsyncIOBuilder
+
+        if not AsyncIOBuilder().is_compatible(verbose=False):
+            raise UserError(
+                "zero_optimization: offload to nvme reads and writes with libaio, which is not here: "
+                "apt-get install libaio-dev, or offload to cpu"
+            )
 
 
 def swaps(config: dict[str, Any]) -> bool:

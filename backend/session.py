@@ -14,7 +14,7 @@ from backend.checkpoints import Checkpoint, Checkpoints, Progress
 from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
-from backend.deepspeed_config import read, resolve, swaps
+from backend.deepspeed_config import check_machine, read, resolve, swaps
 from backend.distributed import on_main
 from backend.ending import end_without, failing, log_to, watched
 from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
@@ -126,6 +126,7 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     if connection.launched:
         check_precision(precision)
         config = resolve(read(job.deepspeed), job, ranks, precision, run.path / "offload")
+        check_machine(config)
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)

@@ -112,6 +112,18 @@ def test_values_that_agree_with_the_job_are_taken() -> None:
             "scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by",
         ),
         (
+            {"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}},
+            "zero_optimization.offload_optimizer needs stage 1 or more, but stage is 0",
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}},
+            "zero_optimization.offload_param needs stage 3 or more, but stage is 2",
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}}},
+            "zero_optimization.offload_optimizer.device nvme needs stage 3; below it state stays in memory",
+        ),
+        (
             {"zero_optimization": {"sub_group_size": "auto"}},
             'zero_optimization.sub_group_size is "auto" there, which tunewright cannot decide; give it a value',
         ),
