@@ -14,12 +14,14 @@ from pydantic.fields import FieldInfo
 from backend.errors import UserError
 from webui.nodes import Node, plain_type
 
+ACRONYMS = {"cpus": "CPUs", "gpus": "GPUs"}
+
 Read = Callable[[str, Any], Any]  # (dotted key, what the widget holds) -> JSON
 
 
 def humanize(name: str) -> str:
     """Return a field's name for people: learning_rate -> Learning rate."""
-    text = name.replace("_", " ").replace(".", " / ")
+    text = " ".join(ACRONYMS.get(word, word) for word in name.replace("_", " ").replace(".", " / ").split())
     return text[:1].upper() + text[1:]
 
 

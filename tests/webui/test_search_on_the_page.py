@@ -1,4 +1,4 @@
-"""What is asked before a training, and a search instead of one, in a real browser."""
+"""What is asked before a training, and a search in place of one, in a real browser."""
 
 from __future__ import annotations
 
@@ -55,6 +55,20 @@ def test_the_layers_that_a_job_trains_are_shown_before_it_starts(
     page.locator("#show-layers").click()
     expect(page.locator("#layers")).to_contain_text("memory of each process", timeout=2 * MINUTES)
     expect(page.locator("#layers .tw-table tr").last).to_contain_text("total")
+
+
+def test_what_fits_is_told_before_a_job_starts(server: Any, page: Page) -> None:
+    page.goto(server.url)
+    expect(page.locator("#command")).to_contain_text("tunewright train", timeout=MINUTES)
+    page.get_by_role("button", name="Memory: what it takes").click()
+    page.locator("#plan-memory").get_by_role("textbox").fill("plenty")
+    page.locator("#show-plan").click()
+    expect(page.locator("#plan")).to_contain_text('"plenty" is no amount of memory', timeout=MINUTES)
+    page.locator("#plan-memory").get_by_role("textbox").fill("1500mb")
+    page.locator("#show-plan").click()
+    expect(page.locator("#plan")).to_contain_text("The fastest that does takes", timeout=MINUTES)
+    expect(page.locator("#plan")).to_contain_text("--schedule.accumulation_steps")
+    assert "Traceback" not in server.log()
 
 
 def test_a_search_outlives_the_server_and_shows_its_best_run(server: Any, page: Page, tiny: tuple[Path, Path]) -> None:
