@@ -111,6 +111,12 @@ class _Watch:
 
     def run(self) -> None:
         """Speak and listen until this rank leaves, or another one is lost."""
+        try:
+            self._watch()
+        finally:
+            self._close()
+
+    def _watch(self) -> None:
         spoke = 0.0
         while not self.leaving.is_set():
             for key, _ in self._selector.select(timeout=min(0.2, self._beat)):
@@ -134,10 +140,12 @@ class _Watch:
                 connection.settimeout(LEAVE_SECONDS)
                 while connection.recv(4096):
                     pass
-            connection.close()
+
+    def _close(self) -> None:
         self._selector.close()
-        if self._listener:
-            self._listener.close()
+        open_still = [self._listener, *(peer.connection for peer in self._peers.values())]
+        for connection in filter(None, open_still):
+            connection.close()
 
     def _accept(self) -> None:
         """Take the connection of a rank; whoever does not know the token is none."""
