@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def part(tmp_path: Path) -> tuple[ClusterPart, Form]:
             form.draw("cluster", "cluster.*")
             return ClusterPart(Shared(tmp_path, gr.Tabs(), gr.Textbox()), Form(JobSpec), job, form), form
 
-    return asyncio.run(draw())
+    with ThreadPoolExecutor(1) as thread:  # in this one a browser's loop may run
+        return thread.submit(asyncio.run, draw()).result()
 
 
 def answers(form: Form, **settings: Any) -> list[Any]:
