@@ -85,8 +85,9 @@ def test_a_search_outlives_the_server_and_shows_its_best_run(server: Any, page: 
     server.kill()
     server.start()
     page.goto(server.url)
+    expect(page.locator("#preview")).to_contain_text("First rows", timeout=MINUTES)  # it hears clicks from now on
     page.get_by_role("tab", name="Runs").click()
-    page.get_by_role("button", name="Searches").click()
+    page.get_by_role("button", name="Searches").click(timeout=MINUTES)
     expect(page.locator("#search-state")).to_contain_text("finished, 2 of 2 runs, the best has", timeout=5 * MINUTES)
     (folder,) = SearchDir.all(server.workspace)
     results = folder.results()
