@@ -92,8 +92,11 @@ def _activations(shape: Shape, work: Work, low: int, device: str, *, fused: bool
     layers = [stack.kept(work.length, fused=fused) for stack in shape.stacks]
     widest = max(layers, default=0)
     if work.checkpointing:
-        kept = sum(stack.layers * stack.hidden for stack in shape.stacks) + 2 * widest
-        how, source = f"{tokens:,} tokens x what goes into {shape.layers} layers, and one layer twice", CHECKPOINTING
+        kept = sum(stack.layers * stack.hidden for stack in shape.stacks) + 3 * widest
+        how, source = (
+            f"{tokens:,} tokens x what goes into {shape.layers} layers, and one layer three times: kept, computed, going back",
+            CHECKPOINTING,
+        )
     else:
         kept = sum(each * stack.layers for each, stack in zip(layers, shape.stacks, strict=True)) + widest
         how, source = f"{tokens:,} tokens x what {shape.layers} layers keep, and one layer again", ACTIVATIONS
