@@ -94,7 +94,7 @@ def _activations(shape: Shape, work: Work, low: int, device: str, *, fused: bool
     if work.checkpointing:
         kept = sum(stack.layers * stack.hidden for stack in shape.stacks) + 3 * widest
         how, source = (
-            f"{tokens:,} tokens x what goes into {shape.layers} layers, and one layer three times: kept, computed, going back",
+            f"{tokens:,} tokens x what goes into {shape.layers} layers, one layer three times",
             CHECKPOINTING,
         )
     else:
