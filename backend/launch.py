@@ -84,15 +84,7 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
         run.stop_file.unlink(missing_ok=True)
         run.write_status(Status(state="queued", owner=Owner.me(), ranks=ranks, started=time.time(), step=status.step))
     arguments = [sys.executable, "-m", "backend.launch", str(run.path), str(ranks), *(["--resume"] if resume else [])]
-    with run.launcher_log_file.open("ab") as output:
-        supervisor = subprocess.Popen(
-            arguments,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    supervisor = detached(arguments, run.launcher_log_file)
     # This process may end as soon as this returns, and a queued run whose owner is gone would look failed.
     while run.stored_status().owner == Owner.me():
         if (code := supervisor.poll()) is not None:
@@ -101,6 +93,19 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
         time.sleep(POLL_SECONDS / 4)
     # Its end is taken note of, so that it does not stay in the process table.
     threading.Thread(target=supervisor.wait, daemon=True).start()
+
+
+def detached(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that no page, terminal or signal of ours can take with it, and add what it says to a file."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _await_end(run: RunDir) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+from backend import launch
 from backend.errors import EXIT_CODE, UserError
 from backend.search_dir import SearchDir
 
-ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.05
 
 
@@ -25,15 +24,7 @@ def start_detached(folder: SearchDir, parallel: int) -> None:
     if folder.at_work:
         raise UserError(f"{folder.path}: a process is at work on this search already")
     arguments = [sys.executable, "-m", "backend.search_process", str(folder.path), str(parallel)]
-    with folder.log_file.open("ab") as output:
-        process = subprocess.Popen(
-            arguments,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = launch.detached(arguments, folder.log_file)
     while not folder.at_work and process.poll() is None:  # else it would look as if nobody had begun
         time.sleep(POLL_SECONDS)
     # Its end is taken note of, so that it does not stay in the process table.

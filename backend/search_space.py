@@ -117,10 +117,15 @@ class Space:
         return parse_job(raw)
 
     def check(self, base: JobSpec) -> None:
-        """Raise UserError if a value is no good by itself: each is tried with the first of all others."""
+        """Raise UserError if a value is no good by itself."""
+        for _ in self.jobs(base):
+            pass
+
+    def jobs(self, base: JobSpec) -> Iterator[JobSpec]:
+        """Yield a job for each value with the first of all others. Raises UserError if a value is no good by itself."""
         for dimension in self.dimensions:
             for value in dimension.extremes():
-                self.job(base, _Fixed({dimension.key: value}))
+                yield self.job(base, _Fixed({dimension.key: value}))
 
     def grid(self, base: JobSpec, limit: int) -> list[dict[str, Any]]:
         """Return all choices that make a job, or none if there are more than a limit, or real numbers without a step.

@@ -11,10 +11,11 @@ import gradio as gr
 from backend.errors import UserError
 from backend.search_dir import SearchDir, SearchSpec
 from backend.search_process import start_detached
-from backend.search_space import FORMS
+from backend.search_space import FORMS, Space
 from backend.spec import JobSpec
 from webui import render
 from webui.shared import EVENT, Shared
+from webui.visitors import refuse_paths_of_the_machine
 
 EXAMPLE = "schedule.learning_rate 1e-5..1e-3:log"
 Asked = Callable[[Sequence[Any]], tuple[JobSpec, int]]
@@ -36,7 +37,7 @@ def build(shared: Shared, settings: Sequence[Any], asked: Asked) -> None:
         *rest, lines, most, at_once = answers
         try:
             job, ranks = asked(rest)
-            started = _start(
+            started = start_search(
                 shared, SearchSpec(job=job, space=read_space(lines), trials=int(most), ranks=ranks), at_once
             )
         except UserError as error:
@@ -48,9 +49,13 @@ def build(shared: Shared, settings: Sequence[Any], asked: Asked) -> None:
     start.click(begin, inputs, [shared.tabs, wrong], preprocess=False, concurrency_limit=1, **EVENT)
 
 
-def _start(shared: Shared, spec: SearchSpec, parallel: float) -> SearchDir:
+def start_search(shared: Shared, spec: SearchSpec, parallel: float) -> SearchDir:
+    """Start a search in a process of its own. Raises UserError if it may not be, or its settings are no good."""
     from backend.search import start
 
+    if shared.open_to_others:
+        for job in Space(spec.space).jobs(spec.job):
+            refuse_paths_of_the_machine(job, shared.workspace)
     folder = SearchDir.of(shared.workspace, f"search-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     start(folder, spec)
     start_detached(folder, int(parallel))

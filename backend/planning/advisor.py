@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from backend import deepspeed_config
-from backend.errors import UserError
 from backend.interfaces import Options
 from backend.layers import Amount, Layout, layout_of
 from backend.planning.families import read_shape
@@ -156,9 +155,3 @@ def _head(shape: Shape, job: JobSpec) -> int:
     if TASKS[job.task.name].auto_model.endswith("LM"):
         return 0 if shape.tied else shape.embedding
     return hidden * hidden + hidden
-
-
-def check_memory(memory: float) -> None:
-    """Raise UserError if there is no such amount of memory."""
-    if memory < 0:
-        raise UserError(f"the memory is {memory:g} bytes; it must be 0 (not known) or more")

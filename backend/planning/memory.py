@@ -11,14 +11,14 @@ from backend.planning.shape import Shape
 ZERO = "ZeRO, arXiv:1910.02054, section 5"
 ACTIVATIONS = "arXiv:2205.05198, section 4"
 CHECKPOINTING = "arXiv:1604.06174"
-MEASURED = "measured"
+MEASURED = "measured on CPUs"
 
 MIB = 2**20
 STAGE_3 = 3
 BUCKET = 500_000_000  # weights whose gradients are sent together, as DeepSpeed has it
 LIVE = 1_000_000_000  # weights that ZeRO-3 keeps gathered at most (stage3_max_live_parameters)
 # What a process has of its own before it has a model: Python, torch, transformers and the data. DeepSpeed's own comes
-# on top; on a GPU it is the context of CUDA and the workspace of cuBLAS.
+# on top; on a GPU it is the context of CUDA and the workspace of cuBLAS, which is assumed and was not measured.
 RUNTIME = {"cpu": 500 * MIB, "cuda": 700 * MIB}
 DEEPSPEED = {"cpu": 90 * MIB, "cuda": 0}
 # What the allocator holds beside what is in use: pages of blocks that are free but not given back.
@@ -65,7 +65,7 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str)
     kept = states(amount, layout, device)
     fused, low = device == "cuda", 2 if layout.launched and layout.precision != "fp32" else 4
     found = [
-        Term(name="runtime", bytes=_runtime(layout, device), how="Python, its libraries and the data", source=MEASURED),
+        _runtime(layout, device),
         Term(name="weights", bytes=kept.weights, how=_shared(layout, 3), source=ZERO),
         Term(name="gradients", bytes=kept.gradients, how=_shared(layout, 2), source=ZERO),
         Term(name="optimizer", bytes=kept.optimizer, how=f"Adam's averages; {_shared(layout, 1)}", source=ZERO),
@@ -76,8 +76,10 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str)
     return tuple(term for term in found if term.bytes)
 
 
-def _runtime(layout: Layout, device: str) -> float:
-    return RUNTIME[device] + (DEEPSPEED[device] if layout.launched else 0)
+def _runtime(layout: Layout, device: str) -> Term:
+    size = RUNTIME[device] + (DEEPSPEED[device] if layout.launched else 0)
+    source = MEASURED if device == "cpu" else "assumed"
+    return Term(name="runtime", bytes=size, how="Python, its libraries and the data", source=source)
 
 
 def _shared(layout: Layout, stage: int) -> str:

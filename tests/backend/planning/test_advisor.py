@@ -69,7 +69,7 @@ def test_weights_that_do_not_move_have_no_gradients() -> None:
 def test_every_term_says_where_it_comes_from() -> None:
     for term in planned(0).current.terms:
         assert term.how
-        assert "arXiv" in term.source or term.source == "measured"
+        assert "arXiv" in term.source or term.source == "measured on CPUs"
 
 
 @pytest.mark.parametrize(
