@@ -22,7 +22,8 @@ from backend.rundir import RunDir
 from backend.spec import parse_job
 from webui.retry_command import flags, helps
 
-WIDE = 2**18  # numbers between the two matrices of a feed-forward part: 4 MB of each token
+LAYERS = 8
+WIDE = 2**16  # numbers between the two matrices of a feed-forward part: 1 MB of each token in each layer
 ADDRESSES = 7 * 2**30
 CGROUPS = Path("/sys/fs/cgroup/memory")
 ENTER = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execv(sys.executable, sys.argv[2:])"
@@ -32,6 +33,7 @@ ENTER = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.exec
 def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wide")
     config = BertConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers = LAYERS
     config.intermediate_size = WIDE
     BertModel(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
