@@ -122,9 +122,10 @@ def runs(tiny_model: Path, tiny_data: Path, earlier: RunDir, tmp_path_factory: p
 
 @pytest.fixture(scope="module")
 def shared_out(request: pytest.FixtureRequest, runs: Runs) -> dict[tuple[str, int], RunDir]:
-    """Train with every method that the chosen tests ask for, for one start of the ranks serves many jobs."""
-    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    return runs.share_out(list(dict.fromkeys(one["method"] for one in parameters if one.get("method") in METHODS)))
+    """Train with every method that the chosen tests compare ranks in; one start of the ranks serves many jobs."""
+    asking = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    chosen = [str(item.callspec.params["method"]) for item in asking if "shared_out" in item.fixturenames]
+    return runs.share_out(chosen)
 
 
 @pytest.mark.parametrize("method", METHODS)
