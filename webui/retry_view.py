@@ -76,4 +76,4 @@ def _helps(run: RunDir | None) -> tuple[Remedy, ...]:
 
 def _title(remedy: Remedy) -> str:
     """Return a remedy with what it saves, in one line."""
-    return f"{remedy.title[0].upper()}{remedy.title[1:]}" + (f" ({saving(remedy)})" if saving(remedy) else "")
+    return f"{remedy.title[0].upper()}{remedy.title[1:]}" + (f" (saves {saving(remedy)})" if saving(remedy) else "")
