@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,13 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
     threading.Thread(target=supervisor.wait, daemon=True).start()
 
 
-def detached(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+def detached(arguments: list[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start a process that no page, terminal or signal of ours can take with it, and add what it says to a file."""
     with log.open("ab") as output:
         return subprocess.Popen(
             arguments,
             cwd=ROOT,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

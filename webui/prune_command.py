@@ -16,8 +16,8 @@ def prune_command(run_path: Path, heads: float, neurons: float, layers: int, rec
     """Prune a run, and train what is left for some epochs. Raises UserError for what is wrong with the flags."""
     from pydantic import ValidationError
 
-    from backend.pruning.cutting import Shares
     from backend.pruning.pruning import prune_run, recovery
+    from backend.pruning.shares import Shares
 
     if recover < 0:
         raise UserError(f"--recover is {recover:g}; it must be 0 or more epochs")

@@ -9,7 +9,7 @@ import gradio as gr
 from backend import launch
 from backend.errors import UserError
 from backend.rundir import RunDir
-from webui import charts, render, retry_view, run_view, search_view
+from webui import charts, derive_view, render, retry_view, run_view, search_view
 from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
 from webui.summary import Summary, summaries
 
@@ -41,6 +41,7 @@ def build(shared: Shared) -> None:
             report = gr.HTML(elem_id="report", js_on_load=None)
             with gr.Accordion("Log", open=True):
                 log = gr.HTML(elem_id="log", js_on_load=None, autoscroll=True, max_height=260)
+            derive_view.build(shared)
     search_view.build(shared)
 
     refresh: dict[str, Any] = {

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -14,14 +13,7 @@ from backend.errors import UserError
 from backend.interfaces import Options
 from backend.pruning.classes import layers_of, pruned_config, same_kind
 from backend.pruning.scores import Scores
-
-
-class Shares(Options):
-    """How much goes."""
-
-    heads: float = Field(0.0, ge=0, lt=1, description="Share of the attention heads that is removed.")
-    neurons: float = Field(0.0, ge=0, lt=1, description="Share of the feed-forward neurons that is removed.")
-    layers: int = Field(0, ge=0, description="Whole layers that are removed.")
+from backend.pruning.shares import Shares
 
 
 class Kept(Options):

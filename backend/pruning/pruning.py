@@ -18,8 +18,9 @@ from backend.heads.ensemble import is_ensemble
 from backend.interfaces import Task
 from backend.model import ADDED, input_names, load_saved, load_tokenizer, save_model
 from backend.pruning.classes import family_of
-from backend.pruning.cutting import Kept, Shares, choose, cut
+from backend.pruning.cutting import Kept, choose, cut
 from backend.pruning.scores import Tensors, score
+from backend.pruning.shares import Shares
 from backend.rundir import RunDir
 from backend.spec import JobSpec
 from backend.tasks import TASKS

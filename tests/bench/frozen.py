@@ -33,7 +33,7 @@ def measure(report: Callable[[str], None] = print) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(training.TURNS):
             for name, tuning in CONTESTANTS.items():
-                found = training.train_ours(Path(folder) / f"{name} {turn}", 1, "fp32", tuning)
+                found = training.train_ours(Path(folder) / f"{name} {turn}", 1, "fp32", tuning=tuning)
                 taken[name].append(found["rows_per_second"])
                 report(f"turn {turn + 1} of {training.TURNS}: {name}: {taken[name][-1]:.1f} rows per second")
     return {"rows": training.ROWS, "figures": {name: statistics.median(speeds) for name, speeds in taken.items()}}

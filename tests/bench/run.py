@@ -11,6 +11,7 @@ import argparse
 import frozen
 import generation
 import inference
+import ranks
 import training
 from rich.console import Console
 
@@ -27,7 +28,7 @@ def main() -> None:
         generation.TURNS = 1
         inference.TURNS, inference.SHAPES = 1, [(1, 16), (8, 64)]
     console = Console()
-    for part in (training, frozen, inference, generation):
+    for part in (training, ranks, frozen, inference, generation):
         found = part.measure(console.print)
         for table in part.tables(found):
             console.print(table)

@@ -70,7 +70,7 @@ def measure(report: Callable[[str], None] = print) -> dict[str, Any]:
     }
     return {
         "rows": ROWS,
-        "cores": _cores(),
+        "cores": cores(),
         "figures": figures,
         "skipped": skipped,
         "ratios": _ratios({contestant: each["rows_per_second"] for contestant, each in figures.items()}),
@@ -95,16 +95,15 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
     ratios = Table("times as fast", "", "aim", "")
     for name, ratio in found["ratios"].items():
         aim = AIMS.get(name)
-        ratios.add_row(name, f"{ratio:.2f}", *((f">= {aim:g}", _verdict(met=ratio >= aim)) if aim else ("", "")))
+        ratios.add_row(name, f"{ratio:.2f}", *((f">= {aim:g}", verdict(met=ratio >= aim)) if aim else ("", "")))
     aim = AIMS["padded / real tokens"]
     met = found["padding"] <= aim
-    ratios.add_row(
-        "padded / real tokens, the most of ours", f"{found['padding']:.2f}", f"<= {aim:g}", _verdict(met=met)
-    )
+    ratios.add_row("padded / real tokens, the most of ours", f"{found['padding']:.2f}", f"<= {aim:g}", verdict(met=met))
     return [speed, ratios]
 
 
-def _verdict(*, met: bool) -> str:
+def verdict(*, met: bool) -> str:
+    """Return what is said of an aim."""
     return "met" if met else "missed"
 
 
@@ -120,13 +119,8 @@ def _ratios(speeds: Mapping[str, float]) -> dict[str, float]:
     return {f"{fast} / {slow}": speeds[fast] / speeds[slow] for fast, slow in pairs if slow in speeds}
 
 
-def train_ours(
-    workspace: Path,
-    ranks: int,
-    precision: str,
-    tuning: Mapping[str, Any] = {"name": "full"},
-) -> dict[str, float]:
-    """Train with this project's own program."""
+def train_ours(workspace: Path, ranks: int, precision: str, **parts: Mapping[str, Any] | str) -> dict[str, float]:
+    """Train with this project's own program; `parts` of the job stand in for those of the comparison."""
     workspace.mkdir()
     job = {
         "model": SAMPLE_MODEL,
@@ -134,21 +128,22 @@ def train_ours(
         "data": {"train": "sample:movie-reviews", "max_rows": ROWS * 5 // 4},  # a fifth validates and tests
         "schedule": {"epochs": EPOCHS, "batch_size": BATCH, "evaluate_every": 1_000_000},
         "precision": precision,
-        "tuning": tuning,
         "seed": SEED,
+        **parts,
     }
     file = workspace / "speed.json"
     file.write_text(json.dumps(job), encoding="utf-8")
     _finished([*command(file, ranks), "--workspace", str(workspace)])
     run = RunDir(next(workspace.glob("*/job.json")).parent)
     lengths = Split.open(run.data, "train").lengths
+    schedule = run.job.schedule
     sizes: Sizes = []
-    for batch in chain(*(epoch_batches(lengths, BATCH, SEED, epoch) for epoch in range(EPOCHS))):
+    for batch in chain(*(epoch_batches(lengths, schedule.batch_size, SEED, epoch) for epoch in range(EPOCHS))):
         shares = [lengths[part] for rank in range(ranks) for part in share(batch, rank, ranks, 1)]
         sizes.append((int(lengths[batch].sum()), sum(len(part) * int(part.max()) for part in shares)))
     moments = _moments(run)
     found = _timed(len(lengths), sizes, moments)
-    within = [BATCH / record["rows_per_second"] for record in run.metrics() if record["kind"] == "train"]
+    within = [schedule.batch_size / record["rows_per_second"] for record in run.metrics() if record["kind"] == "train"]
     # What is written down after each step: the time between two records that is in neither of them.
     records = found["step"] - 1000 * statistics.fmean(within[len(sizes) // EPOCHS :])
     return {**found, "records": records}
@@ -253,14 +248,15 @@ def _model(data: Path) -> Any:
     import torch
     import transformers
 
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     torch.manual_seed(SEED)
     return transformers.AutoModelForSequenceClassification.from_pretrained(
         model_source(SAMPLE_MODEL), num_labels=len(load_prepared(data).labels), dtype=torch.float32
     )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -28,8 +28,8 @@ from backend.interfaces import Row
 from backend.methods import Material
 from backend.model import tuned_model
 from backend.predict import TorchPredictor
-from backend.pruning.cutting import Shares
 from backend.pruning.pruning import prune_run, recovery
+from backend.pruning.shares import Shares
 from backend.rank import connect
 from backend.rundir import RunDir
 from backend.session import train

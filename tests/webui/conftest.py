@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import signal
@@ -11,10 +12,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -129,6 +132,21 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def is_foreign(url: str) -> bool:
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[[Callable[[], Any]], Any]:
+    """Give what draws widgets on a page that nobody sees, and returns what was made."""
+
+    def drawn(make: Callable[[], Any]) -> Any:
+        async def inside() -> Any:  # where no event loop runs, gradio makes one and never closes it
+            with gr.Blocks():
+                return make()
+
+        with ThreadPoolExecutor(1) as other:  # a browser's event loop may be running in this thread
+            return other.submit(asyncio.run, inside()).result()
+
+    return drawn
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,19 @@ from webui.shared import Shared
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> tuple[ClusterPart, Form]:
+def part(tmp_path: Path, draw: Callable[[Callable[[], Any]], Any]) -> tuple[ClusterPart, Form]:
     def job(*answers: Any) -> JobSpec:
         if answers:
             raise UserError("model: is missing")
         return parse_job({"model": "m", "data": {"train": "t.csv"}})
 
-    async def draw() -> tuple[ClusterPart, Form]:  # where no event loop runs, gradio makes one and never closes it
-        with gr.Blocks():
-            form = Form(Target)
-            form.draw("cluster", "cluster.*")
-            return ClusterPart(Shared(tmp_path, gr.Tabs(), gr.Textbox()), Form(JobSpec), job, form), form
+    def make() -> tuple[ClusterPart, Form]:
+        form = Form(Target)
+        form.draw("cluster", "cluster.*")
+        return ClusterPart(Shared(tmp_path, gr.Tabs(), gr.Textbox()), Form(JobSpec), job, form), form
 
-    with ThreadPoolExecutor(1) as thread:  # in this one a browser's loop may run
-        return thread.submit(asyncio.run, draw()).result()
+    made: tuple[ClusterPart, Form] = draw(make)
+    return made
 
 
 def answers(form: Form, **settings: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from backend.errors import UserError
 from backend.files import write_text
 from backend.rundir import Owner, RunDir
 from backend.spec import parse_job
-from webui.export_job import ExportJob, Started, zipped
+from webui.beside import Started
+from webui.export_job import ExportJob, zipped
 
 
 @pytest.fixture

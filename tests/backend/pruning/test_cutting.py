@@ -11,8 +11,9 @@ from torch import Tensor
 from backend.errors import UserError
 from backend.model import load_saved
 from backend.pruning.classes import FAMILIES, layers_of
-from backend.pruning.cutting import Kept, Shares, choose, cut
+from backend.pruning.cutting import Kept, choose, cut
 from backend.pruning.scores import Scores
+from backend.pruning.shares import Shares
 from backend.shortening import keep_layers
 from backend.tasks import TASKS
 

@@ -9,8 +9,8 @@ from backend.errors import UserError
 from backend.model import load_saved
 from backend.predict import TorchPredictor
 from backend.pruning.classes import layers_of
-from backend.pruning.cutting import Shares
 from backend.pruning.pruning import prune_run, recovery
+from backend.pruning.shares import Shares
 from backend.rundir import RunDir
 from backend.tasks import TASKS
 
