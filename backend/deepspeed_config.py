@@ -21,7 +21,7 @@ LEFT_TO_DEEPSPEED = (
     "zero_optimization.stage3_param_persistence_threshold",
 )
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
-NVME_STAGE = 3
+STAGE_3 = 3
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -91,9 +91,9 @@ def _impossible(zero: dict[str, Any]) -> Iterator[str]:
         device = (zero.get(f"offload_{what}") or {}).get("device", "none")
         if device != "none" and stage < least:
             yield f"  zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
-        elif device == "nvme" and stage < NVME_STAGE:
+        elif device == "nvme" and stage < STAGE_3:
             key = f"zero_optimization.offload_{what}.device"
-            yield f"  {key} nvme needs stage {NVME_STAGE}; below it state stays in memory"
+            yield f"  {key} nvme needs stage {STAGE_3}; below it state stays in memory"
 
 
 def check_machine(config: dict[str, Any]) -> None:
@@ -114,6 +114,19 @@ def swaps(config: dict[str, Any]) -> bool:
     zero = config.get("zero_optimization", {})
     offloads = [zero.get(f"offload_{what}") or {} for what in ("optimizer", "param")]
     return any(offload.get("device") == "nvme" or offload.get("ratio", 1) < 1 for offload in offloads)
+
+
+def shares_weights(config: dict[str, Any]) -> bool:
+    """Tell whether each process keeps a share of every weight, so that none needs to have the model as a whole.
+
+    DeepSpeed cuts weights up for tensor parallelism before it shares them out, and does both by itself.
+    """
+    return config.get("zero_optimization", {}).get("stage", 0) == STAGE_3 and "tensor_parallel" not in config
+
+
+def halves(config: dict[str, Any]) -> str:
+    """Return the half precision that a file asks for, bf16 or fp16; an empty string for full precision."""
+    return next((name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")), "")
 
 
 def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, str]]:

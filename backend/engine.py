@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from backend.deepspeed_config import swaps
+from backend.deepspeed_config import shares_weights, swaps
 from backend.distributed import Group, OneProcess
 from backend.errors import UserError
 from backend.loss_scale import load_scale, save_scale
@@ -31,6 +31,7 @@ from backend.optimizer import (
 )
 from backend.pieces import deepspeed_pieces, named_tensors, plain_pieces, refresh
 from backend.saved_state import Piece, held, restore, write
+from backend.sharing_out import share_out
 
 SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
 
@@ -152,6 +153,8 @@ class DeepSpeedEngine:
     def __init__(self, model: nn.Module, moved: Moved, config: dict[str, Any], group: Group) -> None:
         import deepspeed
 
+        if shares_weights(config):
+            share_out(model, config, group)
         own = None if "optimizer" in config else adamw(model, moved)
         groups = parameter_groups(model, moved) if own is None else None
         self._engine, *_ = deepspeed.initialize(

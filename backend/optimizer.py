@@ -31,7 +31,8 @@ def parameter_groups(model: nn.Module, moved: Moved) -> list[dict[str, Any]]:
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            found.setdefault((moved.groups.get(name, 0), weight.ndim > 1), []).append(weight)
+            shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 has shared it out, but knows how it was
+            found.setdefault((moved.groups.get(name, 0), len(shape) > 1), []).append(weight)
     decay = moved.schedule.weight_decay
     order = sorted(found, key=lambda key: (key[0], not key[1]))
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -14,7 +14,7 @@ from backend.checkpoints import Checkpoint, Checkpoints, Progress
 from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
-from backend.deepspeed_config import check_machine, read, resolve, swaps
+from backend.deepspeed_config import check_machine, read, resolve, shares_weights, swaps
 from backend.distributed import on_main
 from backend.ending import end_without, failing, log_to, watched
 from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
@@ -43,6 +43,7 @@ from backend.tokenizer import Tokenizer
 from backend.trackers import TRACKERS
 from backend.tracking import check
 from backend.tuning import TUNINGS
+from backend.unread import unread
 
 log = logging.getLogger("tunewright")
 
@@ -156,7 +157,8 @@ def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
     task, tuning = TASKS[job.task.name], TUNINGS[job.tuning.name]
     split = {name: Split.open(run.data, name) for name in ("train", "validation")}
     phases = Phases(run.phases_file, connection.group.rank, connection.group.ranks)
-    model = tuned_model(job, setup.prepared)
+    with unread() if shares_weights(setup.ds_config) else nullcontext():
+        model = tuned_model(job, setup.prepared)
     if job.schedule.activation_checkpointing:
         checkpoint_activations(model)
     seed_rank(job.seed, connection.group.rank)

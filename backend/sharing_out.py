@@ -1,0 +1,55 @@
+"""Weights that become shares, one after the other: no process ever has more than its shares and one whole weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backend.deepspeed_config import halves
+from backend.distributed import Group
+from backend.unread import Unread, read
+
+
+def share_out(model: nn.Module, config: dict[str, Any], group: Group) -> None:
+    """Give every rank its share of each weight, as DeepSpeed's ZeRO-3 has it, in the precision that it computes in.
+
+    Every value is sent by one rank, so the others need not even read it. Weights stay the same objects. DeepSpeed
+    leaves a model whose weights are shares where it is, so what else is in it goes to its device here.
+    """
+    from deepspeed import zero
+    from deepspeed.accelerator import get_accelerator
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(halves(config), torch.float32)
+    # Weights that are kept whole within parts of the ranks are sent by one rank of each part.
+    reads = group.rank == 0 or config["zero_optimization"].get("zero_hpz_partition_size", 1) > 1
+    first: Any = None
+    for weight in model.parameters():
+        wanted = dtype if weight.is_floating_point() else weight.dtype
+        with torch.no_grad():
+            whole = (
+                read(weight).to(wanted, copy=not isinstance(weight, Unread))
+                if reads
+                else torch.empty(weight.shape, dtype=wanted)
+            )
+        _become(weight, whole)
+        if first is None:
+            zero.Init(module=nn.ParameterList([weight]), config_dict_or_path=config)
+            first = weight
+        else:
+            first.convert_to_zero_parameters([weight])
+    for buffer in model.buffers():
+        if isinstance(buffer, Unread):
+            torch.utils.swap_tensors(buffer, read(buffer))  # type: ignore[no-untyped-call]
+    model.to(get_accelerator().current_device_name())
+
+
+def _become(weight: nn.Parameter, values: Tensor) -> None:
+    """Give a weight other values, of another kind of tensor perhaps."""
+    if isinstance(weight, Unread):
+        made = nn.Parameter(values, requires_grad=weight.requires_grad)
+        made.__dict__.update({name: value for name, value in vars(weight).items() if name != "source"})
+        torch.utils.swap_tensors(weight, made)  # type: ignore[no-untyped-call]
+    else:
+        weight.data = values
