@@ -57,14 +57,19 @@ class Checkpoints:
 
     def write(self, progress: Progress, save: Callable[[Path], None]) -> None:
         """Let all ranks save into a new folder, then seal it and give it its name in one step."""
+        partial = self.begin(progress)
+        self._all_or_none(partial, lambda: save(partial))
+        self._all_or_none(partial, lambda: self.complete(partial, progress) if self._group.rank == 0 else None)
+
+    def begin(self, progress: Progress) -> Path:
+        """Return an empty folder for a checkpoint, which all ranks may write to."""
         final = self.path(progress.step)
         partial = final.with_name(final.name + PARTIAL)
         if self._group.rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self._group.barrier()
-        self._all_or_none(partial, lambda: save(partial))
-        self._all_or_none(partial, lambda: self._complete(partial, progress) if self._group.rank == 0 else None)
+        return partial
 
     def _all_or_none(self, partial: Path, work: Callable[[], None]) -> None:
         """Do work on every rank; if one cannot (a full disk), remove what was written and raise UserError."""
@@ -80,8 +85,8 @@ class Checkpoints:
                 shutil.rmtree(partial, ignore_errors=True)
             raise UserError(failures[0])
 
-    def _complete(self, partial: Path, progress: Progress) -> None:
-        """Seal a folder, read it back from the disk, and give it its name."""
+    def complete(self, partial: Path, progress: Progress) -> None:
+        """Seal a folder that all ranks have written to, read back from the disk, and give it its name: on rank 0."""
         final = self.path(progress.step)
         files = {str(file.relative_to(partial)): sha256(file) for file in _files(partial)}
         seal = Seal(progress=progress, ranks=self._group.ranks, files=files)

@@ -76,7 +76,7 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
         if _get(resolved, key) == "auto":
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
-    faults += _impossible(resolved.get("zero_optimization", {}))
+    faults += _impossible(resolved, job)
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
@@ -84,8 +84,14 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     return resolved
 
 
-def _impossible(zero: dict[str, Any]) -> Iterator[str]:
+def _impossible(config: dict[str, Any], job: JobSpec) -> Iterator[str]:
     """Yield what DeepSpeed would not do, or do without a word in another way."""
+    zero = config.get("zero_optimization", {})
+    if job.schedule.save_in_background and swaps(config):
+        yield (
+            "  zero_optimization offloads to nvme or in part there, which DeepSpeed saves itself and at once, but "
+            "schedule.save_in_background is true in the job"
+        )
     stage = int(zero.get("stage", 0))
     for what, least in (("optimizer", 1), ("param", 3)):
         device = (zero.get(f"offload_{what}") or {}).get("device", "none")

@@ -7,7 +7,7 @@ last step of an accumulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from backend.deepspeed_config import shares_weights, swaps
 from backend.distributed import Group, OneProcess
 from backend.errors import UserError
-from backend.loss_scale import load_scale, save_scale
+from backend.loss_scale import load_scale, save_scale, scale_of
 from backend.optimizer import (
     Moved,
     Rate,
@@ -34,6 +34,9 @@ from backend.saved_state import Piece, held, restore, write
 from backend.sharing_out import share_out
 
 SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
+
+
+Save = Callable[[Path], None]
 
 
 class Update(NamedTuple):
@@ -69,11 +72,11 @@ class Engine(Protocol):
     def step(self, learning_rate: Rate) -> Update | None:
         """End a micro-batch; after the last one of an accumulation, move the weights."""
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimizer state into an empty folder."""
+    def saving(self, *, later: bool) -> Save:
+        """Return what writes weights and optimizer state into an empty folder: later, as they are now."""
 
     def load(self, folder: Path) -> None:
-        """Take back what `save` wrote."""
+        """Take back what `saving` wrote."""
 
     def weights(self) -> dict[str, Tensor]:
         """Return all weights in full precision on rank 0; on the other ranks an empty dict."""
@@ -132,10 +135,10 @@ class PlainEngine:
         self._optimizer.zero_grad()
         return Update(float(grad_norm), skipped)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimizer state."""
-        write(held(plain_pieces(self.model, self._optimizer)), folder, rank=0)
-        save_scale(self._scaler, folder)
+    def saving(self, *, later: bool) -> Save:
+        """Return what writes weights and optimizer state; with `later` of a copy."""
+        pieces = plain_pieces(self.model, self._optimizer)
+        return _saving(held(pieces, copy=later), scale_of(self._scaler), rank=0)
 
     def load(self, folder: Path) -> None:
         """Take back weights and optimizer state."""
@@ -214,14 +217,11 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm() if norm is None else norm
         return Update(float(norm), skipped=unsound or self._engine.skipped_steps > skipped_before)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimizer state, each rank its part."""
-        if self._swaps:
-            self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
-            return
-        write(held(self._pieces()), folder, self.group.rank)
-        if self.group.rank == 0:
-            save_scale(self._engine.optimizer, folder)
+    def saving(self, *, later: bool) -> Save:
+        """Return what writes weights and optimizer state, each rank its part; with `later` of a copy."""
+        if self._swaps:  # which cannot be done later: `deepspeed_config.resolve` refuses it
+            return lambda folder: self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
+        return _saving(held(self._pieces(), copy=later), scale_of(self._engine.optimizer), self.group.rank)
 
     def load(self, folder: Path) -> None:
         """Take back weights and optimizer state, each rank its part, however many had written them."""
@@ -254,6 +254,15 @@ class DeepSpeedEngine:
                 if self.group.rank == 0:
                     gathered[name] = _full_precision(tensor if full is None else full)
         return gathered
+
+
+def _saving(tensors: Mapping[str, Tensor], scale: Mapping[str, Any], rank: int) -> Save:
+    def save(folder: Path) -> None:
+        write(tensors, folder, rank)
+        if rank == 0:
+            save_scale(scale, folder)
+
+    return save
 
 
 def _full_precision(tensor: Tensor) -> Tensor:

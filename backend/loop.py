@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from transformers import PreTrainedModel
 
+from backend.background import Background
 from backend.checkpoints import Checkpoints, Progress
 from backend.data.plan import epoch_batches, share
 from backend.data.prepared import Split
@@ -19,7 +20,7 @@ from backend.interfaces import IGNORED, Array, Context, Features, Report, Task
 from backend.measuring import Meter
 from backend.methods import Batch, Found, Loss, Step, Training, Tuning
 from backend.nan_loss import NanLosses
-from backend.rng import load_rng, save_rng, seed_rank
+from backend.rng import load_rng, rng_states, save_rng, seed_rank
 from backend.schedule import Schedule, learning_rate, steps_per_epoch, total_steps
 
 
@@ -87,6 +88,7 @@ class Loop:
         self.evaluate_every = self.schedule.evaluate_every or self.steps_per_epoch
         self.evaluation = Evaluation(self.task, self.context, self.engine, self.schedule)
         self._nan_losses = NanLosses(self.schedule, self.engine.group, self.recorder, self.train.of_row)
+        self._background = Background(self.checkpoints, self.engine.group, self.schedule.keep_last)
         self._epoch: tuple[int, list[Any]] = (-1, [])
 
     def resume(self, folder: Path, progress: Progress) -> None:
@@ -96,6 +98,11 @@ class Loop:
 
     def run(self) -> bool:
         """Train to the end, to early stopping or to a request to stop; tell whether the training is complete."""
+        complete = self._train()
+        self._background.settle()
+        return complete
+
+    def _train(self) -> bool:
         self.engine.model.train()
         self.recorder.state("training", self.progress)
         while not self._is_complete():
@@ -240,14 +247,21 @@ class Loop:
         return result
 
     def _save(self) -> None:
-        def save(folder: Path) -> None:
-            self.engine.save(folder / "engine")
-            save_rng(folder, self.engine.group.rank)
-
         self.meter.enter("save")
         self.recorder.state("saving", self.progress)
-        self.checkpoints.write(self.progress, save)
-        self.checkpoints.prune(self.schedule.keep_last, self.progress.best_step)
+        self._background.settle()  # before there is another copy in memory
+        later = self.schedule.save_in_background
+        write, states = self.engine.saving(later=later), rng_states()
+
+        def save(folder: Path) -> None:
+            write(folder / "engine")
+            save_rng(states, folder, self.engine.group.rank)
+
+        if later:
+            self._background.write(self.progress, save)
+        else:
+            self.checkpoints.write(self.progress, save)
+            self.checkpoints.prune(self.schedule.keep_last, self.progress.best_step)
         self.recorder.state("training", self.progress)
 
     def _load(self, folder: Path) -> None:

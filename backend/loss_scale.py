@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ FILE = "loss_scale.json"
 COUNTS = ("cur_iter", "last_overflow_iter", "cur_hysteresis")  # DeepSpeed's names, of both of its scalers
 
 
-def save_scale(scaler: Any, folder: Path) -> None:
-    """Write the state of torch's scaler, or of a DeepSpeed optimizer that scales."""
+def scale_of(scaler: Any) -> dict[str, Any]:
+    """Return the state of torch's scaler, or of a DeepSpeed optimizer that scales."""
     if isinstance(scaler, torch.amp.GradScaler):
         state = scaler.state_dict()
-        found = {"scale": state.get("scale"), "growth": state.get("_growth_tracker", 0)}
-    else:
-        own = _scaler_of(scaler)
-        found = {name: value for name in COUNTS if (value := getattr(own, name, None)) is not None}
-        found["scale"] = getattr(own, "cur_scale", None)
-    write_json(folder / FILE, found)
+        return {"scale": state.get("scale"), "growth": state.get("_growth_tracker", 0)}
+    own = _scaler_of(scaler)
+    found = {name: value for name in COUNTS if (value := getattr(own, name, None)) is not None}
+    return {**found, "scale": getattr(own, "cur_scale", None)}
+
+
+def save_scale(state: Mapping[str, Any], folder: Path) -> None:
+    """Write the state of a scaler."""
+    write_json(folder / FILE, state)
 
 
 def load_scale(scaler: Any, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from backend.files import flush
 
@@ -17,13 +19,18 @@ def seed_rank(seed: int, rank: int, step: int = 0) -> None:
     torch.manual_seed(seed + 1_000_003 * (rank + 1) + 2**32 * step)
 
 
-def save_rng(folder: Path, rank: int) -> None:
-    """Write the state of this process."""
+def rng_states() -> dict[str, Tensor]:
+    """Return the state of this process."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def save_rng(states: Mapping[str, Tensor], folder: Path, rank: int) -> None:
+    """Write the state of a process."""
     path = folder / FILE.format(rank=rank)
-    save_file(states, path)
+    save_file(dict(states), path)
     flush(path)
 
 

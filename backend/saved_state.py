@@ -83,10 +83,10 @@ class Piece(NamedTuple):
         return found
 
 
-def held(pieces: Iterable[Piece]) -> dict[str, Tensor]:
-    """Return what this process writes, in host memory; what is there already is not copied."""
+def held(pieces: Iterable[Piece], *, copy: bool = False) -> dict[str, Tensor]:
+    """Return what this process writes, in host memory; what is there already is copied only if that is asked for."""
     return {
-        f"{kind}:{piece.start}:{piece.name}": tensor.detach().reshape(-1).cpu()
+        f"{kind}:{piece.start}:{piece.name}": tensor.detach().reshape(-1).to("cpu", copy=copy)
         for piece in pieces
         if piece.is_mine and piece.values.numel()
         for kind, tensor in piece.tensors().items()

@@ -31,6 +31,9 @@ class Schedule(Options):
     activation_checkpointing: bool = Field(
         False, description="Keep only what goes into each layer, compute the rest again: less memory, a third slower."
     )
+    save_in_background: bool = Field(
+        False, description="Write checkpoints while training goes on, from a copy in memory of what is in them."
+    )
     keep_last: int = Field(1, ge=1, description="Checkpoints to keep, the latest ones; the best is kept besides.")
 
     on_nan: Literal["stop", "skip", "lower"] = Field(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.deepspeed_config import names, read, resolve
+from backend.deepspeed_config import names, read, resolve, shares_weights
 from backend.errors import UserError
 from backend.spec import JobSpec, parse_job
 
@@ -201,3 +201,22 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, text: str, mes
 def test_every_file_is_json_that_other_tools_take() -> None:
     for name in names():
         assert json.loads(json.dumps(read(name))) == read(name)
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload"])
+def test_checkpoints_may_be_written_in_the_background(name: str) -> None:
+    assert resolve(read(name), job(name, save_in_background=True), 2, "fp32", SCRATCH)
+
+
+def test_what_deepspeed_saves_itself_cannot_be_written_in_the_background() -> None:
+    (fault,) = faults(read("zero3_nvme"), save_in_background=True)
+    assert fault == (
+        "zero_optimization offloads to nvme or in part there, which DeepSpeed saves itself and at once, but "
+        "schedule.save_in_background is true in the job"
+    )
+
+
+def test_weights_are_shared_in_stage_3_alone() -> None:
+    shared = [name for name in names() if shares_weights(resolve(read(name), job(name), 2, "fp32", SCRATCH))]
+    assert shared == ["zero3", "zero3_nvme", "zero3_offload"]
+    assert not shares_weights({})

@@ -92,7 +92,7 @@ def test_a_saved_engine_goes_on_as_if_nothing_had_happened(tmp_path: Path, preci
     for plain in (straight, saved):
         update(plain)
         update(plain)
-    saved.save(tmp_path / "engine")
+    saved.saving(later=False)(tmp_path / "engine")
     torch.manual_seed(1)
     restored = PlainEngine(BertForSequenceClassification(config()), Moved(Schedule(batch_size=8)), precision, CPU)
     restored.load(tmp_path / "engine")
@@ -110,7 +110,7 @@ def test_tied_weights_are_saved_once_and_stay_tied(tmp_path: Path) -> None:
     saved, restored = tied(0), tied(1)
     saved.backward(saved.forward({"input_ids": IDS})["logits"].logsumexp(-1).mean())
     saved.step(lambda _: 1e-2)
-    saved.save(tmp_path)
+    saved.saving(later=False)(tmp_path)
     restored.load(tmp_path)
     model = restored.model
     assert isinstance(model, BertForMaskedLM)
@@ -136,3 +136,13 @@ def test_biases_and_norms_do_not_decay() -> None:
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
     assert {weight.ndim for weight in matrices["params"]} == {2}
     assert {weight.ndim for weight in vectors["params"]} == {1}
+
+
+def test_what_is_saved_later_is_what_there_was(tmp_path: Path) -> None:
+    plain = engine()
+    update(plain)
+    save, expected = plain.saving(later=True), plain.weights()
+    update(plain)
+    save(tmp_path)
+    plain.load(tmp_path)
+    assert difference(expected, plain.weights()) == 0

@@ -57,10 +57,17 @@ def steps_made(workspace: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("count", "config"), [(1, "none"), (2, "zero2"), pytest.param(2, "zero3", marks=pytest.mark.slow)]
+    ("count", "more"),
+    [
+        (1, ""),
+        (2, "--deepspeed zero2 --schedule.save_in_background"),
+        pytest.param(2, "--deepspeed zero2", marks=pytest.mark.slow),
+        pytest.param(2, "--deepspeed zero3", marks=pytest.mark.slow),
+        pytest.param(2, "--deepspeed zero3 --schedule.save_in_background", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_and_resumed_run_ends_with_the_same_bits(
-    model_with_dropout: Path, tiny_data: Path, tmp_path: Path, count: int, config: str
+    model_with_dropout: Path, tiny_data: Path, tmp_path: Path, count: int, more: str
 ) -> None:
     def start(*arguments: object) -> list[BaseProcess]:
         return forked_ranks.start(count, [[str(argument) for argument in arguments]], log, launched=count > 1)
@@ -69,7 +76,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(
     flags: list[object] = ["--model", model_with_dropout, "--data.train", tiny_data, "--task.max_length", 32]
     flags += ["--schedule.steps", 60, "--schedule.batch_size", 8, "--schedule.evaluate_every", 10]
     flags += ["--schedule.accumulation_steps", 2, "--schedule.learning_rate", 1e-3, "--precision", "fp32"]
-    flags += ["--schedule.keep_last", 2, *(["--deepspeed", config] if count > 1 else [])]
+    flags += ["--schedule.keep_last", 2, *more.split()]
     forked_ranks.finish(start(*flags, "--workspace", tmp_path / "whole"), log)
     whole = newest(tmp_path / "whole")
     assert whole is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaleConfig
 
-from backend.loss_scale import load_scale, save_scale
+from backend.loss_scale import load_scale, save_scale, scale_of
 
 
 def torchs(scale: float) -> torch.amp.GradScaler:
@@ -38,7 +38,7 @@ def scale(scaler: object) -> float:
 def test_every_scaler_takes_over_the_scale_of_every_other(tmp_path: Path, writer: object, reader: object) -> None:
     assert callable(writer)
     assert callable(reader)
-    save_scale(writer(1024.0), tmp_path)
+    save_scale(scale_of(writer(1024.0)), tmp_path)
     restored = reader(65536.0)
     load_scale(restored, tmp_path)
     assert scale(restored) == 1024.0
@@ -47,14 +47,14 @@ def test_every_scaler_takes_over_the_scale_of_every_other(tmp_path: Path, writer
 def test_a_scaler_goes_on_counting_where_it_was(tmp_path: Path) -> None:
     first = of_zero(1024.0)
     vars(first.loss_scaler).update(cur_iter=7, last_overflow_iter=4, cur_hysteresis=1)
-    save_scale(first, tmp_path)
+    save_scale(scale_of(first), tmp_path)
     second = of_zero(65536.0)
     load_scale(second, tmp_path)
     assert vars(second.loss_scaler) == vars(first.loss_scaler)
 
 
 def test_full_precision_has_no_scale_to_take_over(tmp_path: Path) -> None:
-    save_scale(torch.optim.AdamW([torch.zeros(1)]), tmp_path)
+    save_scale(scale_of(torch.optim.AdamW([torch.zeros(1)])), tmp_path)
     restored = of_zero(65536.0)
     load_scale(restored, tmp_path)
     assert scale(restored) == 65536.0
