@@ -78,8 +78,11 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None:
         """Take back what `saving` wrote."""
 
+    def end(self) -> None:
+        """Let go of what is there only to train on."""
+
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights in full precision on rank 0; on the other ranks an empty dict."""
+        """Return all weights in full precision on rank 0, and nothing on others; what is there already is no copy."""
 
 
 class PlainEngine:
@@ -144,6 +147,11 @@ class PlainEngine:
         """Take back weights and optimizer state."""
         restore(folder, plain_pieces(self.model, self._optimizer))
         load_scale(self._scaler, folder)
+
+    def end(self) -> None:
+        """Let go of gradients and averages."""
+        self._optimizer.zero_grad()
+        self._optimizer.state.clear()
 
     def weights(self) -> dict[str, Tensor]:
         """Return all weights in full precision."""
@@ -242,6 +250,11 @@ class DeepSpeedEngine:
     def _pieces(self) -> Iterator[Piece]:
         return deepspeed_pieces(self.model, self._engine.optimizer, self.group)
 
+    def end(self) -> None:
+        """Let go of the averages, as far as DeepSpeed keeps them where it can be told to."""
+        if not self._swaps:
+            self._engine.basic_optimizer.state.clear()
+
     def weights(self) -> dict[str, Tensor]:
         """Gather one weight at a time from the ranks that hold its full-precision parts."""
         from deepspeed.runtime.zero import GatheredParameters
@@ -252,7 +265,8 @@ class DeepSpeedEngine:
             full = safe_get_full_fp32_param(tensor) if tensor.requires_grad else None
             with GatheredParameters([tensor], enabled=full is None and hasattr(tensor, "ds_id")):
                 if self.group.rank == 0:
-                    gathered[name] = _full_precision(tensor if full is None else full)
+                    gone = full is None and hasattr(tensor, "ds_id")  # as soon as the next one is gathered
+                    gathered[name] = _full_precision(tensor.clone() if gone else tensor if full is None else full)
         return gathered
 
 
@@ -266,8 +280,8 @@ def _saving(tensors: Mapping[str, Tensor], scale: Mapping[str, Any], rank: int) 
 
 
 def _full_precision(tensor: Tensor) -> Tensor:
-    copy = tensor.detach().cpu().clone()
-    return copy.float() if copy.is_floating_point() else copy
+    found = tensor.detach().cpu()
+    return found.float() if found.is_floating_point() else found
 
 
 def _gradient_norm(model: nn.Module) -> float:

@@ -43,7 +43,7 @@ from backend.tokenizer import Tokenizer
 from backend.trackers import TRACKERS
 from backend.tracking import check
 from backend.tuning import TUNINGS
-from backend.unread import unread
+from backend.unread import read_all, unread
 
 log = logging.getLogger("tunewright")
 
@@ -197,10 +197,13 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     if setup.prepared.counts.get("test"):
         test, _ = loop.evaluate(Split.open(run.data, "test"))
     loop.meter.enter("save")
+    loop.engine.end()
     weights = loop.engine.weights()
     if loop.engine.group.rank != 0:
         return
-    _save(run, job, with_weights(tuned_model(job, setup.prepared), weights))
+    with unread():  # what was not trained stays in its file
+        model = tuned_model(job, setup.prepared)
+    _save(run, job, with_weights(model, weights))
     run.write_report(
         {
             "best_step": loop.progress.best_step,
@@ -224,4 +227,5 @@ def _save(run: RunDir, job: JobSpec, model: PreTrainedModel) -> None:
         save_adapter(model, job, run.adapter)
         prove(run, job, model)
         log.info("a fresh process makes the same model of %s and the weights in %s", job.model, run.adapter)
+    read_all([*model.parameters(), *model.buffers()])
     save_model(tuning.merge(model, job.tuning), load_tokenizer(job), run.model, None if tuning.folds else job.tuning)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from backend.deepspeed_config import halves
 from backend.distributed import Group
-from backend.unread import Unread, read
+from backend.unread import Unread, become, read, read_all
 
 
 def share_out(model: nn.Module, config: dict[str, Any], group: Group) -> None:
@@ -33,23 +33,11 @@ def share_out(model: nn.Module, config: dict[str, Any], group: Group) -> None:
                 if reads
                 else torch.empty(weight.shape, dtype=wanted)
             )
-        _become(weight, whole)
+        become(weight, whole)
         if first is None:
             zero.Init(module=nn.ParameterList([weight]), config_dict_or_path=config)
             first = weight
         else:
             first.convert_to_zero_parameters([weight])
-    for buffer in model.buffers():
-        if isinstance(buffer, Unread):
-            torch.utils.swap_tensors(buffer, read(buffer))  # type: ignore[no-untyped-call]
+    read_all(model.buffers())
     model.to(get_accelerator().current_device_name())
-
-
-def _become(weight: nn.Parameter, values: Tensor) -> None:
-    """Give a weight other values, of another kind of tensor perhaps."""
-    if isinstance(weight, Unread):
-        made = nn.Parameter(values, requires_grad=weight.requires_grad)
-        made.__dict__.update({name: value for name, value in vars(weight).items() if name != "source"})
-        torch.utils.swap_tensors(weight, made)  # type: ignore[no-untyped-call]
-    else:
-        weight.data = values

@@ -8,12 +8,12 @@ precision as it is loaded, weight by weight, and all of that stays. Here it is t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from typing_extensions import Self
@@ -69,6 +69,24 @@ def _changed(schema: Any, args: Sequence[Any]) -> list[Any]:
 def read(tensor: Tensor) -> Tensor:
     """Return the values of a tensor, read now if they are still in a file."""
     return tensor.source.float() if isinstance(tensor, Unread) else tensor
+
+
+def become(tensor: Tensor, values: Tensor) -> None:
+    """Give a weight or a buffer other values; it stays the same object, so that what is tied stays tied."""
+    if isinstance(tensor, Unread):
+        is_weight = isinstance(tensor, nn.Parameter)
+        made = nn.Parameter(values, requires_grad=tensor.requires_grad) if is_weight else values
+        made.__dict__.update({name: value for name, value in vars(tensor).items() if name != "source"})
+        torch.utils.swap_tensors(tensor, made)  # type: ignore[no-untyped-call]
+    else:
+        tensor.data = values
+
+
+def read_all(tensors: Iterable[Tensor]) -> None:
+    """Read the tensors that are still in a file, for good."""
+    for tensor in tensors:
+        if isinstance(tensor, Unread):
+            become(tensor, read(tensor).detach())
 
 
 class _Later(TorchDispatchMode):  # type: ignore[no-untyped-call]

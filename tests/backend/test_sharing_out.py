@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import forked_ranks
 import pytest
 import sharing_ranks
 import torch
-from tiny_runs import argv
+from safetensors.torch import load_file
+from tiny_runs import argv, losses, the_run
 from transformers import AutoModel, BertConfig, BertModel
 
 WAYS = [
@@ -59,3 +61,34 @@ def test_no_rank_ever_has_more_than_its_shares_and_a_few_weights(
     for _, found in sharing_ranks.load(2, jobs, tmp_path / "data"):
         assert found.differing == []
         assert found.peak < found.whole / 2 + 2 * largest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_model_in_half_precision_is_trained_as_in_one_process_and_saved_whole(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    given = {
+        "model": in_halves(tiny_model, tmp_path / "halves"),
+        "data.train": tiny_data,
+        "task.max_length": 32,
+        "precision": "fp32",
+        "schedule.batch_size": 8,
+        "schedule.steps": 3,
+        "schedule.evaluate_every": 3,
+        "schedule.learning_rate": 1e-3,
+    }
+    ways = ("full", "lora")
+    for launched, folder in ((True, "shared"), (False, "one")):
+        jobs = [argv({**given, "tuning.name": way, "workspace": tmp_path / folder / way}) for way in ways]
+        jobs = [[*job, "--deepspeed", "zero3"] for job in jobs] if launched else jobs
+        log = tmp_path / f"{folder}.log"
+        forked_ranks.finish(forked_ranks.start(2 if launched else 1, jobs, log, launched=launched), log)
+    for way in ways:
+        shared, one = (the_run(tmp_path / folder / way) for folder in ("shared", "one"))
+        assert losses(shared) == pytest.approx(losses(one), rel=1e-5)
+        saved, expected = (load_file(run.model / "model.safetensors") for run in (shared, one))
+        assert saved.keys() == expected.keys()
+        for name, weight in saved.items():
+            assert weight.dtype == torch.float32
+            torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4, msg=name)
