@@ -123,11 +123,13 @@ def swaps(config: dict[str, Any]) -> bool:
 
 
 def shares_weights(config: dict[str, Any]) -> bool:
-    """Tell whether each process keeps a share of every weight, so that none needs to have the model as a whole.
+    """Tell whether weights are shared out one by one as they are loaded, so that no process has the model as a whole.
 
-    DeepSpeed cuts weights up for tensor parallelism before it shares them out, and does both by itself.
+    DeepSpeed cuts weights up for tensor parallelism before it shares them out, and does both by itself; so it does with
+    what it keeps on NVMe.
     """
-    return config.get("zero_optimization", {}).get("stage", 0) == STAGE_3 and "tensor_parallel" not in config
+    in_shares = config.get("zero_optimization", {}).get("stage", 0) == STAGE_3
+    return in_shares and "tensor_parallel" not in config and not swaps(config)
 
 
 def halves(config: dict[str, Any]) -> str:
