@@ -6,10 +6,12 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backend.errors import UserError
 from backend.spec import JobSpec
+from backend.tensor_parallel import SIZE, check_ranks, degree, settle
+from backend.tensor_parallel import faults as cut_faults
 
 FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
 
@@ -61,7 +63,8 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     """
     resolved = copy.deepcopy(config)
     faults = []
-    for key, (value, source) in _decided(job, ranks, precision).items():
+    check_ranks(config, ranks)
+    for key, (value, source) in _decided(job, Groups(ranks, degree(config)), precision).items():
         given = _get(resolved, key)
         if given == "auto" or (given is None and key in ALWAYS):
             _set(resolved, key, value)
@@ -77,9 +80,11 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
     faults += _impossible(resolved.get("zero_optimization", {}))
+    faults += [f"  {fault}" for fault in cut_faults(resolved, job)]
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
+    settle(resolved)
     resolved["zero_allow_untested_optimizer"] = True  # torch's own AdamW is handed in where the file names none
     return resolved
 
@@ -109,6 +114,16 @@ def check_machine(config: dict[str, Any]) -> None:
             )
 
 
+def unplanned(config: dict[str, Any]) -> str:
+    """Return why the memory that a file makes a job take is not known, or nothing."""
+    return f"{SIZE} cuts layers into parts" if degree(config) > 1 else ""
+
+
+def planned() -> list[str]:
+    """Return the names of the files whose memory is known."""
+    return [name for name in names() if not unplanned(read(name))]
+
+
 def swaps(config: dict[str, Any]) -> bool:
     """Tell whether DeepSpeed keeps state where only its own checkpoints reach it: on NVMe, or on two devices."""
     zero = config.get("zero_optimization", {})
@@ -116,13 +131,29 @@ def swaps(config: dict[str, Any]) -> bool:
     return any(offload.get("device") == "nvme" or offload.get("ratio", 1) < 1 for offload in offloads)
 
 
-def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, str]]:
+class Groups(NamedTuple):
+    """The processes of a job, so many of which read the same rows."""
+
+    ranks: int
+    size: int
+
+    @property
+    def readers(self) -> int:
+        """How many of them read different rows."""
+        return self.ranks // self.size
+
+    def __str__(self) -> str:
+        """Return what they are called in a sum."""
+        return f"{self.ranks} processes" if self.size == 1 else f"{self.readers} groups of {self.size} processes"
+
+
+def _decided(job: JobSpec, groups: Groups, precision: str) -> dict[str, tuple[Any, str]]:
     schedule = job.schedule
-    parts = ranks * schedule.accumulation_steps
+    parts = groups.readers * schedule.accumulation_steps
     if schedule.batch_size % parts:
         lower, upper = schedule.batch_size // parts * parts, -(-schedule.batch_size // parts) * parts
         raise UserError(
-            f"schedule.batch_size {schedule.batch_size} cannot be shared by {ranks} processes x "
+            f"schedule.batch_size {schedule.batch_size} cannot be shared by {groups} x "
             f"schedule.accumulation_steps {schedule.accumulation_steps}; "
             f"take {f'{lower} or ' if lower else ''}{upper}"
         )
@@ -130,7 +161,7 @@ def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, s
         "train_batch_size": (schedule.batch_size, "schedule.batch_size"),
         "train_micro_batch_size_per_gpu": (
             schedule.batch_size // parts,
-            f"schedule.batch_size / ({ranks} processes x schedule.accumulation_steps)",
+            f"schedule.batch_size / ({groups} x schedule.accumulation_steps)",
         ),
         "gradient_accumulation_steps": (schedule.accumulation_steps, "schedule.accumulation_steps"),
         "gradient_clipping": (schedule.clip_norm, "schedule.clip_norm"),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from backend.deepspeed_config import swaps
-from backend.distributed import Group, OneProcess
+from backend.distributed import Group, OneProcess, RowShare
 from backend.errors import UserError
 from backend.loss_scale import load_scale, save_scale
 from backend.optimizer import (
@@ -31,6 +31,7 @@ from backend.optimizer import (
 )
 from backend.pieces import deepspeed_pieces, named_tensors, plain_pieces, refresh
 from backend.saved_state import Piece, held, restore, write
+from backend.tensor_parallel import degree, grouped, part_of, whole
 
 SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
 
@@ -46,6 +47,7 @@ class Engine(Protocol):
     """A model, its optimizer and the ranks that share them. Every call is made by all ranks together."""
 
     group: Group
+    rows: RowShare
     device: torch.device
     model: nn.Module
 
@@ -56,7 +58,7 @@ class Engine(Protocol):
         """Return the outputs of a pass that is not part of an update: torch.autograd.grad may go back through it."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of this rank's share of the global loss; the shares of all ranks are summed."""
+        """Add the gradient of this rank's share of the global loss; the shares of all rows are summed."""
 
     @property
     def is_last_part(self) -> bool:
@@ -83,6 +85,7 @@ class PlainEngine:
 
     def __init__(self, model: nn.Module, moved: Moved, precision: str, device: torch.device) -> None:
         self.group: Group = OneProcess()
+        self.rows = RowShare.of(self.group, 1)
         self.device = device
         self.model = model.to(device)
         self._schedule = moved.schedule
@@ -154,19 +157,26 @@ class DeepSpeedEngine:
 
         own = None if "optimizer" in config else adamw(model, moved)
         groups = parameter_groups(model, moved) if own is None else None
+        self._degree = degree(config)
         self._engine, *_ = deepspeed.initialize(
-            model=model, optimizer=own, model_parameters=groups, config=config, dist_init_required=False
+            model=model,
+            optimizer=own,
+            model_parameters=groups,
+            config=config,
+            dist_init_required=False,
+            mpu=grouped(self._degree),
         )
         if own is None:
             self._engine.basic_optimizer.register_step_post_hook(count_moves_alone)
         self.group = group
+        self.rows = RowShare.of(group, self._degree)
         self.device = self._engine.device
         self.model = self._engine.module
         self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
         if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
             self._engine.optimizer.check_grad_overflow = True
         self._swaps = swaps(config)
-        self._share = group.ranks * moved.schedule.accumulation_steps
+        self._share = self.rows.ranks * moved.schedule.accumulation_steps
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs."""
@@ -179,7 +189,7 @@ class DeepSpeedEngine:
         return outputs
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient; DeepSpeed averages over ranks and accumulation, which is undone to get the sum."""
+        """Add the gradient; DeepSpeed averages over rows and accumulation, which is undone to get the sum."""
         self._engine.backward(loss * self._share)
 
     @property
@@ -216,7 +226,7 @@ class DeepSpeedEngine:
         if self._swaps:
             self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
             return
-        write(held(self._pieces()), folder, self.group.rank)
+        write(held(self._pieces()), self._part_of(folder), self.rows.rank)
         if self.group.rank == 0:
             save_scale(self._engine.optimizer, folder)
 
@@ -230,14 +240,17 @@ class DeepSpeedEngine:
         optimizer = self._engine.optimizer
         if hasattr(optimizer, "checkpoint_event_prologue"):  # stage 3 lets go of weights that it holds whole
             optimizer.checkpoint_event_prologue()
-        restore(folder, self._pieces())
+        restore(self._part_of(folder), self._pieces())
         refresh(optimizer)
         if hasattr(optimizer, "checkpoint_event_epilogue"):
             optimizer.checkpoint_event_epilogue()
         load_scale(optimizer, folder)
 
     def _pieces(self) -> Iterator[Piece]:
-        return deepspeed_pieces(self.model, self._engine.optimizer, self.group)
+        return deepspeed_pieces(self.model, self._engine.optimizer, self.rows)
+
+    def _part_of(self, folder: Path) -> Path:
+        return part_of(folder, self.group.rank, self._degree)
 
     def weights(self) -> dict[str, Tensor]:
         """Gather one weight at a time from the ranks that hold its full-precision parts."""
@@ -248,8 +261,9 @@ class DeepSpeedEngine:
         for name, tensor in named_tensors(self.model):
             full = safe_get_full_fp32_param(tensor) if tensor.requires_grad else None
             with GatheredParameters([tensor], enabled=full is None and hasattr(tensor, "ds_id")):
+                found = whole(tensor, tensor if full is None else full)
                 if self.group.rank == 0:
-                    gathered[name] = _full_precision(tensor if full is None else full)
+                    gathered[name] = _full_precision(found)
         return gathered
 
 
