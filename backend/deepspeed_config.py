@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from backend import zero_plus
+from backend.distributed import ranks_of_host
 from backend.errors import UserError
 from backend.spec import JobSpec
 from backend.tensor_parallel import SIZE, check_ranks, degree, settle
@@ -73,13 +75,16 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     for key in NVME_PATHS:  # any folder will do, so one that the file names contradicts nothing
         if _get(resolved, key) == "auto":
             _set(resolved, key, str(scratch))
+    zero = resolved.get("zero_optimization", {})
+    zero_plus.settle(zero, ranks_of_host(ranks))
     if "scheduler" in resolved:
         faults.append("  scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by")
     for key in LEFT_TO_DEEPSPEED:
         if _get(resolved, key) == "auto":
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
-    faults += _impossible(resolved.get("zero_optimization", {}))
+    faults += _impossible(zero)
+    faults += [f"  zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks))]
     faults += [f"  {fault}" for fault in cut_faults(resolved, job)]
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
@@ -104,6 +109,7 @@ def _impossible(zero: dict[str, Any]) -> Iterator[str]:
 def check_machine(config: dict[str, Any]) -> None:
     """Raise UserError if a file asks for what this machine lacks; this imports DeepSpeed."""
     zero = config.get("zero_optimization", {})
+    zero_plus.check_kernels(zero)
     if any((zero.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param")):
         from deepspeed.ops.op_builder import AsyncIOBuilder
 
@@ -116,7 +122,11 @@ def check_machine(config: dict[str, Any]) -> None:
 
 def unplanned(config: dict[str, Any]) -> str:
     """Return why the memory that a file makes a job take is not known, or nothing."""
-    return f"{SIZE} cuts layers into parts" if degree(config) > 1 else ""
+    if degree(config) > 1:
+        return f"{SIZE} cuts layers into parts"
+    if zero_plus.second_copies(config.get("zero_optimization", {})):
+        return f"zero_optimization.{zero_plus.SIZE} keeps second copies of the weights"
+    return ""
 
 
 def planned() -> list[str]:

@@ -21,6 +21,11 @@ def local_ranks() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
 
 
+def ranks_of_host(ranks: int) -> int:
+    """Return how many of a job's ranks this host has: all of them where no launcher says otherwise."""
+    return local_ranks() if launched_by_a_launcher() else ranks
+
+
 class RowShare(NamedTuple):
     """Which share of the rows a rank reads; ranks that hold parts of one model between them read the same one."""
 

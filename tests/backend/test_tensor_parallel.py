@@ -3,75 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import forked_ranks
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny_runs import argv, the_run
+from like_one_process import assert_the_same, flags, job, resolved, train_alone, train_in_two_parts, train_ranks
+from tiny_runs import the_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from backend.arguments import parse
-from backend.deepspeed_config import planned, read, resolve
+from backend.deepspeed_config import planned, read
 from backend.errors import UserError
 from backend.layers import layout_of
-from backend.rank import connect
-from backend.rundir import RunDir
-from backend.session import train
-from backend.spec import parse_job
 from backend.tensor_parallel import check_checkpoint, check_model, degree
-
-STEPS = 8
-
-
-def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
-    given = {
-        "model": model,
-        "data.train": data,
-        "workspace": workspace,
-        "task.max_length": 32,
-        "schedule.steps": STEPS,
-        "schedule.batch_size": 8,
-        "schedule.learning_rate": 1e-3,
-        "schedule.clip_norm": 0.5,
-        "schedule.evaluate_every": STEPS // 2,
-        "precision": "fp32",
-    }
-    return argv(given, **settings)
-
-
-def train_ranks(ranks: int, jobs: list[list[str]], folder: Path) -> None:
-    forked_ranks.finish(forked_ranks.start(ranks, jobs, folder / "ranks.log"), folder / "ranks.log")
-
-
-def train_alone(job: list[str], workspace: Path) -> RunDir:
-    train(parse(job), connect())
-    return the_run(workspace)
-
-
-def assert_the_same(one: RunDir, other: RunDir) -> None:
-    """Compare every measurement that the training decides, and the final weights."""
-    pairs = [
-        (expected, found)
-        for kind in ("train", "evaluation")
-        for expected, found in zip(of_kind(one, kind), of_kind(other, kind), strict=True)
-    ]
-    assert len(pairs) == STEPS + 2
-    for expected, found in pairs:
-        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-        if expected["kind"] == "train":
-            assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
-    assert other.report()["validation"]["metrics"] == pytest.approx(one.report()["validation"]["metrics"], rel=1e-4)
-    weights, others = load_file(one.model / "model.safetensors"), load_file(other.model / "model.safetensors")
-    assert weights.keys() == others.keys()
-    assert max(float((weights[name] - others[name]).abs().max()) for name in weights) <= 1e-5
-
-
-def of_kind(run: RunDir, kind: str) -> Iterator[Mapping[str, Any]]:
-    return (record for record in run.metrics() if record["kind"] == kind)
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +44,9 @@ def tiny_llama(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_two_ranks_that_share_each_layer_of_a_classifier_train_as_one_process(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, ranks: int
 ) -> None:
-    job = {"schedule__accumulation_steps": 2}
-    one = train_alone(flags(tiny_model, tiny_data, tmp_path / "one", **job), tmp_path / "one")
-    cut = flags(tiny_model, tiny_data, tmp_path / "cut", deepspeed="zero1_tp2", **job)
+    settings = {"schedule__accumulation_steps": 2}
+    one = train_alone(flags(tiny_model, tiny_data, tmp_path / "one", **settings), tmp_path / "one")
+    cut = flags(tiny_model, tiny_data, tmp_path / "cut", deepspeed="zero1_tp2", **settings)
     train_ranks(ranks, [cut], tmp_path)
     assert_the_same(one, the_run(tmp_path / "cut"))
 
@@ -111,9 +55,9 @@ def test_two_ranks_that_share_each_layer_of_a_classifier_train_as_one_process(
 def test_a_causal_model_in_parts_trains_as_one_process_and_is_a_plain_model_at_the_end(
     tiny_llama: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    job = {"task.name": "causal-language-modelling"}
-    one = train_alone(flags(tiny_llama, tiny_data, tmp_path / "one", **job), tmp_path / "one")
-    train_ranks(2, [flags(tiny_llama, tiny_data, tmp_path / "cut", deepspeed="zero1_tp2", **job)], tmp_path)
+    settings = {"task__name": "causal-language-modelling"}
+    one = train_alone(flags(tiny_llama, tiny_data, tmp_path / "one", **settings), tmp_path / "one")
+    train_ranks(2, [flags(tiny_llama, tiny_data, tmp_path / "cut", deepspeed="zero1_tp2", **settings)], tmp_path)
     run = the_run(tmp_path / "cut")
     assert_the_same(one, run)
     model, info = AutoModelForCausalLM.from_pretrained(run.model, output_loading_info=True)
@@ -125,25 +69,11 @@ def test_a_causal_model_in_parts_trains_as_one_process_and_is_a_plain_model_at_t
 @pytest.mark.slow
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     one = train_alone(flags(tiny_model, tiny_data, tmp_path / "one"), tmp_path / "one")
-    run = RunDir.create(tmp_path / "cut", parse(flags(tiny_model, tiny_data, tmp_path, deepspeed="zero1_tp2")).job)
-    job = ["--job", str(run.job_file)]
-    train_ranks(2, [job], tmp_path)
-    for step in sorted(run.checkpoints.glob("step-*"))[1:]:
-        (step / "complete.json").unlink()
-    run.report_file.unlink()
-    train_ranks(2, [[*job, "--resume"]], tmp_path)
-    assert_the_same(one, run)
+    cut = flags(tiny_model, tiny_data, tmp_path, deepspeed="zero1_tp2")
+    assert_the_same(one, train_in_two_parts(cut, tmp_path / "cut", tmp_path))
 
 
 CUT: dict[str, Any] = {"zero_optimization": {"stage": 1}, "tensor_parallel": {"autotp_size": 2}}
-
-
-def job(model: Path | str = "m", **settings: Any) -> Any:
-    return parse_job({"model": str(model), "data": {"train": "t"}, "deepspeed": "own.json", **settings})
-
-
-def resolved(config: dict[str, Any], ranks: int = 4, **settings: Any) -> dict[str, Any]:
-    return resolve(config, job(**settings), ranks, "fp32", Path())
 
 
 def test_a_batch_is_shared_out_over_groups_of_processes() -> None:
