@@ -26,6 +26,9 @@ LEFT_TO_DEEPSPEED = (
 )
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
 NVME_STAGE = 3
+# What cuts rows of tokens into parts (Ulysses). DeepSpeed's attention for it drops masks, so texts that are packed into
+# one row would read each other, and it takes batches of one size alone, which the last of an epoch is not.
+SEQUENCE_PARALLEL = ("sequence_parallel_size", "data_parallel_size")
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -75,17 +78,14 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     for key in NVME_PATHS:  # any folder will do, so one that the file names contradicts nothing
         if _get(resolved, key) == "auto":
             _set(resolved, key, str(scratch))
-    zero = resolved.get("zero_optimization", {})
-    zero_plus.settle(zero, ranks_of_host(ranks))
+    zero_plus.settle(resolved.get("zero_optimization", {}), ranks_of_host(ranks))
     if "scheduler" in resolved:
         faults.append("  scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by")
     for key in LEFT_TO_DEEPSPEED:
         if _get(resolved, key) == "auto":
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
-    faults += _impossible(zero)
-    faults += [f"  zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks))]
-    faults += [f"  {fault}" for fault in cut_faults(resolved, job)]
+    faults += [f"  {fault}" for fault in _impossible(resolved, job, ranks)]
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
@@ -94,16 +94,25 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     return resolved
 
 
-def _impossible(zero: dict[str, Any]) -> Iterator[str]:
+def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[str]:
     """Yield what DeepSpeed would not do, or do without a word in another way."""
+    for key in SEQUENCE_PARALLEL:
+        if config.get(key, 1) != 1:
+            yield (
+                f"{key} is set there, but DeepSpeed's sequence parallelism drops masks, so packed texts would mix; "
+                "leave it out, and make room with zero3 or schedule.activation_checkpointing"
+            )
+    zero = config.get("zero_optimization", {})
     stage = int(zero.get("stage", 0))
     for what, least in (("optimizer", 1), ("param", 3)):
         device = (zero.get(f"offload_{what}") or {}).get("device", "none")
         if device != "none" and stage < least:
-            yield f"  zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
+            yield f"zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
         elif device == "nvme" and stage < NVME_STAGE:
             key = f"zero_optimization.offload_{what}.device"
-            yield f"  {key} nvme needs stage {NVME_STAGE}; below it state stays in memory"
+            yield f"{key} nvme needs stage {NVME_STAGE}; below it state stays in memory"
+    yield from (f"zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks)))
+    yield from cut_faults(config, job)
 
 
 def check_machine(config: dict[str, Any]) -> None:

@@ -20,20 +20,23 @@ FORKS.set_forkserver_preload(["deepspeed", "evaluate", "transformers"])
 
 def start(ranks: int, jobs: Sequence[Sequence[str]], log: Path, *, launched: bool = True) -> list[BaseProcess]:
     """Start ranks that train jobs, given by their arguments, one after another; without `launched` one is by itself."""
-    places: list[dict[str, str]] = [{}]
-    if launched:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        size = {name: str(ranks) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")}
-        places = [
-            {**size, "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            for rank in range(ranks)
-        ]
+    places: list[dict[str, str]] = places_of(ranks) if launched else [{}]
     processes: list[BaseProcess] = [FORKS.Process(target=work, args=(place, jobs, log)) for place in places]
     for process in processes:
         process.start()
     return processes
+
+
+def places_of(ranks: int) -> list[dict[str, str]]:
+    """Return what a launcher would tell each of some ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    size = {name: str(ranks) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")}
+    return [
+        {**size, "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for rank in range(ranks)
+    ]
 
 
 def work(place: dict[str, str], jobs: Sequence[Sequence[str]], log: Path) -> None:

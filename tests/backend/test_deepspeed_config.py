@@ -124,6 +124,13 @@ def test_values_that_agree_with_the_job_are_taken() -> None:
             "zero_optimization.offload_optimizer.device nvme needs stage 3; below it state stays in memory",
         ),
         (
+            {"sequence_parallel_size": 2},
+            (
+                "sequence_parallel_size is set there, but DeepSpeed's sequence parallelism drops masks, so packed "
+                "texts would mix; leave it out, and make room with zero3 or schedule.activation_checkpointing"
+            ),
+        ),
+        (
             {"zero_optimization": {"sub_group_size": "auto"}},
             'zero_optimization.sub_group_size is "auto" there, which tunewright cannot decide; give it a value',
         ),

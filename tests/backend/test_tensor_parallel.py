@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cut_models
+import forked_ranks
 import pytest
 import torch
 from like_one_process import assert_the_same, flags, job, resolved, train_alone, train_in_two_parts, train_ranks
@@ -15,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from backend.deepspeed_config import planned, read
 from backend.errors import UserError
 from backend.layers import layout_of
-from backend.tensor_parallel import check_checkpoint, check_model, degree
+from backend.tensor_parallel import MODEL_TYPES, check_checkpoint, check_model, degree
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +73,23 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tiny_model: Path, tiny_d
     one = train_alone(flags(tiny_model, tiny_data, tmp_path / "one"), tmp_path / "one")
     cut = flags(tiny_model, tiny_data, tmp_path, deepspeed="zero1_tp2")
     assert_the_same(one, train_in_two_parts(cut, tmp_path / "cut", tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_type_of_model_that_may_be_cut_makes_the_updates_of_one_process(tmp_path: Path) -> None:
+    found = tmp_path / "differences.json"
+    ranks = [
+        forked_ranks.FORKS.Process(target=cut_models.compare, args=(place, MODEL_TYPES, found))
+        for place in forked_ranks.places_of(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(500)
+    differences = json.loads(found.read_text(encoding="utf-8"))
+    assert differences.keys() == set(MODEL_TYPES)
+    assert {kind: difference for kind, difference in differences.items() if difference > 1e-5} == {}
 
 
 CUT: dict[str, Any] = {"zero_optimization": {"stage": 1}, "tensor_parallel": {"autotp_size": 2}}

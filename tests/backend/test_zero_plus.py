@@ -68,9 +68,7 @@ def test_what_deepspeed_would_leave_out_without_a_word_is_refused(zero: dict[str
 
 
 def test_fewer_bits_are_refused_where_there_are_no_kernels_for_them() -> None:
-    with pytest.raises(
-        UserError, match="zero_quantized_weights needs DeepSpeed's quantizer"
-    ):
+    with pytest.raises(UserError, match="zero_quantized_weights needs DeepSpeed's quantizer"):
         check_machine({"zero_optimization": {"stage": 3, "zero_quantized_weights": True}})
 
 
