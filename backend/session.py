@@ -128,11 +128,12 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
         check_precision(precision)
         config = resolve(read(job.deepspeed), job, ranks, precision, run.path / "offload")
         check_machine(config)
-        check_model(config, job)
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
-    prepared = prepare(job, _encoder(job), run.data, log.info)
+    encoder = _encoder(job)
+    check_model(config, job)
+    prepared = prepare(job, encoder, run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
     if checkpoint:
         check_checkpoint(checkpoint.folder / "engine", config)

@@ -43,7 +43,7 @@ def tiny_llama(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_two_ranks_that_share_each_layer_of_a_classifier_train_as_one_process(
+def test_ranks_that_share_each_layer_of_a_classifier_in_pairs_train_as_one_process(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, ranks: int
 ) -> None:
     settings = {"schedule__accumulation_steps": 2}
