@@ -6,10 +6,14 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from backend import zero_plus
+from backend.distributed import ranks_of_host
 from backend.errors import UserError
 from backend.spec import JobSpec
+from backend.tensor_parallel import SIZE, check_ranks, degree, settle
+from backend.tensor_parallel import faults as cut_faults
 
 FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
 
@@ -22,6 +26,9 @@ LEFT_TO_DEEPSPEED = (
 )
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
 STAGE_3 = 3
+# What cuts rows of tokens into parts (Ulysses). DeepSpeed's attention for it drops masks, so texts that are packed into
+# one row would read each other, and it takes batches of one size alone, which the last of an epoch is not.
+SEQUENCE_PARALLEL = ("sequence_parallel_size", "data_parallel_size")
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -61,7 +68,8 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     """
     resolved = copy.deepcopy(config)
     faults = []
-    for key, (value, source) in _decided(job, ranks, precision).items():
+    check_ranks(config, ranks)
+    for key, (value, source) in _decided(job, Groups(ranks, degree(config)), precision).items():
         given = _get(resolved, key)
         if given == "auto" or (given is None and key in ALWAYS):
             _set(resolved, key, value)
@@ -70,41 +78,52 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     for key in NVME_PATHS:  # any folder will do, so one that the file names contradicts nothing
         if _get(resolved, key) == "auto":
             _set(resolved, key, str(scratch))
+    zero_plus.settle(resolved.get("zero_optimization", {}), ranks_of_host(ranks))
     if "scheduler" in resolved:
         faults.append("  scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by")
     for key in LEFT_TO_DEEPSPEED:
         if _get(resolved, key) == "auto":
             _delete(resolved, key)
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
-    faults += _impossible(resolved, job)
+    faults += [f"  {fault}" for fault in _impossible(resolved, job, ranks)]
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
+    settle(resolved)
     resolved["zero_allow_untested_optimizer"] = True  # torch's own AdamW is handed in where the file names none
     return resolved
 
 
-def _impossible(config: dict[str, Any], job: JobSpec) -> Iterator[str]:
+def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[str]:
     """Yield what DeepSpeed would not do, or do without a word in another way."""
+    for key in SEQUENCE_PARALLEL:
+        if config.get(key, 1) != 1:
+            yield (
+                f"{key} is set there, but DeepSpeed's sequence parallelism drops masks, so packed texts would mix; "
+                "leave it out, and make room with zero3 or schedule.activation_checkpointing"
+            )
     zero = config.get("zero_optimization", {})
     if job.schedule.save_in_background and swaps(config):
         yield (
-            "  zero_optimization offloads to nvme or in part there, which DeepSpeed saves itself and at once, but "
+            "zero_optimization offloads to nvme or in part there, which DeepSpeed saves itself and at once, but "
             "schedule.save_in_background is true in the job"
         )
     stage = int(zero.get("stage", 0))
     for what, least in (("optimizer", 1), ("param", 3)):
         device = (zero.get(f"offload_{what}") or {}).get("device", "none")
         if device != "none" and stage < least:
-            yield f"  zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
+            yield f"zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
         elif device == "nvme" and stage < STAGE_3:
             key = f"zero_optimization.offload_{what}.device"
-            yield f"  {key} nvme needs stage {STAGE_3}; below it state stays in memory"
+            yield f"{key} nvme needs stage {STAGE_3}; below it state stays in memory"
+    yield from (f"zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks)))
+    yield from cut_faults(config, job)
 
 
 def check_machine(config: dict[str, Any]) -> None:
     """Raise UserError if a file asks for what this machine lacks; this imports DeepSpeed."""
     zero = config.get("zero_optimization", {})
+    zero_plus.check_kernels(zero)
     if any((zero.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param")):
         from deepspeed.ops.op_builder import AsyncIOBuilder
 
@@ -113,6 +132,20 @@ def check_machine(config: dict[str, Any]) -> None:
                 "zero_optimization: offload to nvme reads and writes with libaio, which is not here: "
                 "apt-get install libaio-dev, or offload to cpu"
             )
+
+
+def unplanned(config: dict[str, Any]) -> str:
+    """Return why the memory that a file makes a job take is not known, or nothing."""
+    if degree(config) > 1:
+        return f"{SIZE} cuts layers into parts"
+    if zero_plus.second_copies(config.get("zero_optimization", {})):
+        return f"zero_optimization.{zero_plus.SIZE} keeps second copies of the weights"
+    return ""
+
+
+def planned() -> list[str]:
+    """Return the names of the files whose memory is known."""
+    return [name for name in names() if not unplanned(read(name))]
 
 
 def swaps(config: dict[str, Any]) -> bool:
@@ -137,13 +170,29 @@ def halves(config: dict[str, Any]) -> str:
     return next((name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")), "")
 
 
-def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, str]]:
+class Groups(NamedTuple):
+    """The processes of a job, so many of which read the same rows."""
+
+    ranks: int
+    size: int
+
+    @property
+    def readers(self) -> int:
+        """How many of them read different rows."""
+        return self.ranks // self.size
+
+    def __str__(self) -> str:
+        """Return what they are called in a sum."""
+        return f"{self.ranks} processes" if self.size == 1 else f"{self.readers} groups of {self.size} processes"
+
+
+def _decided(job: JobSpec, groups: Groups, precision: str) -> dict[str, tuple[Any, str]]:
     schedule = job.schedule
-    parts = ranks * schedule.accumulation_steps
+    parts = groups.readers * schedule.accumulation_steps
     if schedule.batch_size % parts:
         lower, upper = schedule.batch_size // parts * parts, -(-schedule.batch_size // parts) * parts
         raise UserError(
-            f"schedule.batch_size {schedule.batch_size} cannot be shared by {ranks} processes x "
+            f"schedule.batch_size {schedule.batch_size} cannot be shared by {groups} x "
             f"schedule.accumulation_steps {schedule.accumulation_steps}; "
             f"take {f'{lower} or ' if lower else ''}{upper}"
         )
@@ -151,7 +200,7 @@ def _decided(job: JobSpec, ranks: int, precision: str) -> dict[str, tuple[Any, s
         "train_batch_size": (schedule.batch_size, "schedule.batch_size"),
         "train_micro_batch_size_per_gpu": (
             schedule.batch_size // parts,
-            f"schedule.batch_size / ({ranks} processes x schedule.accumulation_steps)",
+            f"schedule.batch_size / ({groups} x schedule.accumulation_steps)",
         ),
         "gradient_accumulation_steps": (schedule.accumulation_steps, "schedule.accumulation_steps"),
         "gradient_clipping": (schedule.clip_norm, "schedule.clip_norm"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from backend.errors import UserError
 
@@ -19,6 +19,24 @@ def launched_by_a_launcher() -> bool:
 def local_ranks() -> int:
     """Return how many ranks this host has, as torchrun or deepspeed say."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+
+
+def ranks_of_host(ranks: int) -> int:
+    """Return how many of a job's ranks this host has: all of them where no launcher says otherwise."""
+    return local_ranks() if launched_by_a_launcher() else ranks
+
+
+class RowShare(NamedTuple):
+    """Which share of the rows a rank reads; ranks that hold parts of one model between them read the same one."""
+
+    rank: int  # the number of the share
+    ranks: int  # how many shares there are
+    copies: int = 1  # how many ranks read each of them
+
+    @classmethod
+    def of(cls, group: Group, copies: int) -> RowShare:
+        """Return the share of a rank, where so many ranks in a row read the same one."""
+        return cls(group.rank // copies, group.ranks // copies, copies)
 
 
 class Group(Protocol):

@@ -47,16 +47,16 @@ class Evaluation:
 
     def of(self, split: Split) -> tuple[Report, float]:
         """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""
-        group = self.engine.group
+        group, rows = self.engine.group, self.engine.rows
         batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
         parts: list[tuple[int, Part]] = []
         loss_sum = 0.0
         with torch.no_grad():
-            for windows, counts in deal(batches, group.rank, group.ranks):
+            for windows, counts in deal(batches, rows.rank, rows.ranks):
                 features = split.features(windows)
                 loss, outputs = self._answers(features)
                 if counts:
-                    loss_sum += loss
+                    loss_sum += loss / rows.copies
                     pairs = zip(features, outputs, strict=True)
                     parts += zip(windows, (self.task.read(*pair, self.context) for pair in pairs), strict=True)
         report = self._scored(group.gather(parts), split)
@@ -100,7 +100,7 @@ class Evaluation:
         Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
         a number for each word of its vocabulary.
         """
-        parts = self.engine.group.ranks * self.schedule.accumulation_steps
+        parts = self.engine.rows.ranks * self.schedule.accumulation_steps
         windows = max(2 * self.schedule.batch_size // parts, 8)
         if self.task.architecture == "encoder":
             return windows

@@ -92,10 +92,16 @@ def layer(name: str, amount: Amount, layout: Layout) -> Layer:
 
 
 def layout_of(job: JobSpec, ranks: int, precision: str) -> Layout:
-    """Return how the states are kept when a job is trained by so many processes."""
+    """Return how the states are kept when a job is trained by so many processes.
+
+    Raises UserError if the DeepSpeed file shares them out in a way whose memory is not known.
+    """
     if ranks == 1:
         return Layout(precision=precision)
-    config = deepspeed_config.read(job.deepspeed).get("zero_optimization", {})
+    file = deepspeed_config.read(job.deepspeed)
+    if reason := deepspeed_config.unplanned(file):
+        raise UserError(f'deepspeed "{job.deepspeed}": {reason}; its memory cannot be told before it trains')
+    config = file.get("zero_optimization", {})
     moved = {"optimizer": config.get("offload_optimizer"), "weights": config.get("offload_param")}
     offload = {what: str(where.get("device", "none")) for what, where in moved.items() if where}
     kept = {what: device for what, device in offload.items() if device != "none"}

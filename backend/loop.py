@@ -157,7 +157,7 @@ class Loop:
                     self.tuning.before_step(Step(step, epoch, self.engine.gradient))
                 update = self.engine.step(lambda number: rate * self.tuning.factor(number, epoch)) or update
             losses.append((loss.item(), part.examples))
-            loss_sum += losses[-1][0]
+            loss_sum += losses[-1][0] / self.engine.rows.copies
         self.tuning.after_step(step)
         self.progress = self.progress.model_copy(update={"step": step})
         loss_sum, stop = meter.sum([loss_sum, float(self.recorder.stop_requested)])
@@ -177,8 +177,8 @@ class Loop:
 
     def _parts(self, batch: Array) -> Iterator[Batch]:
         """Yield the parts of a batch that are this rank's, one for each pass forward and backward."""
-        group = self.engine.group
-        for examples in share(batch, group.rank, group.ranks, self.schedule.accumulation_steps):
+        rows = self.engine.rows
+        for examples in share(batch, rows.rank, rows.ranks, self.schedule.accumulation_steps):
             inputs, targets = self.evaluation.tensors(self._varied(self._features(examples, batch), examples))
             numbers = tuple(int(example) for example in examples)
             yield Batch(inputs, targets, numbers, self.progress.step, len(numbers) / len(batch))
@@ -268,4 +268,4 @@ class Loop:
         self.engine.load(folder / "engine")
         rank, ranks = self.engine.group.rank, self.engine.group.ranks
         if not load_rng(folder, rank, ranks):
-            seed_rank(self.seed, rank, self.progress.step)
+            seed_rank(self.seed, self.engine.rows.rank, self.progress.step)

@@ -47,7 +47,7 @@ class NanLosses:
             return progress
         self._in_a_row += 1
         bad = [example for part, examples in mine if not math.isfinite(part) for example in examples]
-        found = self._group.broadcast(sorted(one for some in self._group.gather(bad) for one in some))
+        found = self._group.broadcast(sorted({one for some in self._group.gather(bad) for one in some}))
         rows = sorted({row for example in found if (row := int(self._of_row[example])) >= 0})
         record = {"step": progress.step, "loss": str(loss), "rows": rows, "examples": found, "policy": self._policy}
         place = self._writer.nan(record)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backend.distributed import Group
+from backend.distributed import RowShare
 from backend.saved_state import Moment, Piece
 
 
@@ -28,13 +28,13 @@ def plain_pieces(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator
         yield Piece(name, 0, tensor.data, moment, is_mine=True)
 
 
-def deepspeed_pieces(model: nn.Module, optimizer: Any, group: Group) -> Iterator[Piece]:
+def deepspeed_pieces(model: nn.Module, optimizer: Any, share: RowShare) -> Iterator[Piece]:
     """Yield what DeepSpeed has given to this process; what all have alike is written by each in turn."""
     flat = dict(_flat_masters(optimizer))
     for number, (name, tensor) in enumerate(named_tensors(model)):
-        is_mine = number % group.ranks == group.rank
+        is_mine = number % share.ranks == share.rank
         if hasattr(tensor, "ds_id"):
-            yield _of_stage_3(name, tensor, optimizer, group)
+            yield _of_stage_3(name, tensor, optimizer, share.rank)
         elif not tensor.requires_grad:
             yield Piece(name, 0, tensor.data, None, is_mine)
         elif hasattr(tensor, "_hp_mapping"):
@@ -63,7 +63,7 @@ def refresh(optimizer: Any) -> None:
                 half.data.copy_(full.data)
 
 
-def _of_stage_3(name: str, tensor: Any, optimizer: Any, group: Group) -> Piece:
+def _of_stage_3(name: str, tensor: Any, optimizer: Any, rank: int) -> Piece:
     """Return an equal share of a weight; the last ranks may have fewer values, or none."""
     moment = None
     if tensor.requires_grad:
@@ -73,7 +73,7 @@ def _of_stage_3(name: str, tensor: Any, optimizer: Any, group: Group) -> Piece:
     else:
         whole = tensor.ds_tensor.data.view(-1)
         share = whole.numel()
-    start = min(group.rank * share, tensor.ds_numel)
+    start = min(rank * share, tensor.ds_numel)
     values = whole.narrow(0, 0, min(share, tensor.ds_numel - start))  # without the padding
     return Piece(name, start, values, moment, is_mine=True)
 

@@ -15,9 +15,10 @@ from backend.console import show_report
 from backend.data.prepare import prepare
 from backend.data.prepared import Prepared, Split
 from backend.deepspeed_config import check_machine, read, resolve, shares_weights, swaps
-from backend.distributed import on_main
+from backend.deepspeed_engine import SWAPPED, DeepSpeedEngine
+from backend.distributed import RowShare, on_main
 from backend.ending import end_without, failing, log_to, watched
-from backend.engine import SWAPPED, DeepSpeedEngine, Engine, PlainEngine
+from backend.engine import Engine, PlainEngine
 from backend.errors import REQUEUE_EXIT_CODE, UserError
 from backend.files import write_json
 from backend.flops import work_of
@@ -39,6 +40,7 @@ from backend.sources import model_source
 from backend.spec import JobSpec, chosen
 from backend.stop_signals import StopSignals
 from backend.tasks import TASKS
+from backend.tensor_parallel import check_checkpoint, check_model, degree
 from backend.tokenizer import Tokenizer
 from backend.trackers import TRACKERS
 from backend.tracking import check
@@ -131,15 +133,20 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
-    prepared = prepare(job, _encoder(job), run.data, log.info)
+    encoder = _encoder(job)
+    check_model(config, job)
+    prepared = prepare(job, encoder, run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
-    if checkpoint and checkpoint.ranks != ranks:
+    if checkpoint:
+        check_checkpoint(checkpoint.folder / "engine", config)
         _check_change(checkpoint, ranks, config)
     return Setup(prepared, precision, config, checkpoint)
 
 
 def _check_change(checkpoint: Checkpoint, ranks: int, config: dict[str, Any]) -> None:
     """Raise UserError if a checkpoint cannot be shared out anew over another number of ranks."""
+    if checkpoint.ranks == ranks:
+        return
     if swaps(config) or (checkpoint.folder / "engine" / SWAPPED).is_dir():
         raise UserError(
             f"{checkpoint.folder}: was written by {checkpoint.ranks} process(es), but {ranks} are running, and what "
@@ -161,7 +168,7 @@ def build(run: RunDir, job: JobSpec, connection: Connection, setup: Setup, recor
         model = tuned_model(job, setup.prepared)
     if job.schedule.activation_checkpointing:
         checkpoint_activations(model)
-    seed_rank(job.seed, connection.group.rank)
+    seed_rank(job.seed, RowShare.of(connection.group, degree(setup.ds_config)).rank)
     moved = Moved(job.schedule, tuning.groups(model, job.tuning))
     work = work_of(model, looks_up=tuning.looks_up(job.tuning))  # before ranks share its weights out
     engine: Engine = (

@@ -95,7 +95,7 @@ class _Planner(NamedTuple):
 
     def all(self) -> Iterator[Estimate]:
         """Yield every configuration that the processes can share."""
-        names = deepspeed_config.names() if self.ranks > 1 else [self.job.deepspeed]
+        names = deepspeed_config.planned() if self.ranks > 1 else [self.job.deepspeed]
         for name in names:
             for parts in self._parts():
                 for checkpointing in (False, True):

@@ -57,7 +57,7 @@ def _candidates(job: JobSpec, ranks: int) -> Iterator[tuple[str, dict[str, Any]]
         yield "the same batches in parts of half as many rows: the same training, hardly slower", {PARTS: parts}
     if not schedule.activation_checkpointing:
         yield "compute the layers again on the way back: the same training, a third slower", {CHECKPOINTING: True}
-    for name in deepspeed_config.names() if ranks > 1 else ():
+    for name in deepspeed_config.planned() if ranks > 1 else ():
         if name > job.deepspeed and "nvme" not in name:
             yield f"share more out among the processes ({name}): the same training, slower", {"deepspeed": name}
     length = getattr(job.task, "max_length", 0)

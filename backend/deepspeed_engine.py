@@ -1,0 +1,162 @@
+"""The engine over many ranks: DeepSpeed's, with whatever its file shares out among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backend.deepspeed_config import shares_weights, swaps
+from backend.distributed import Group, RowShare
+from backend.engine import Save, Update, full_precision, saver
+from backend.errors import UserError
+from backend.loss_scale import load_scale, scale_of
+from backend.optimizer import (
+    Moved,
+    Rate,
+    adamw,
+    count_moves_alone,
+    parameter_groups,
+    set_learning_rate,
+    trainable,
+    without_moves,
+)
+from backend.pieces import deepspeed_pieces, named_tensors, refresh
+from backend.saved_state import Piece, held, restore
+from backend.sharing_out import share_out
+from backend.tensor_parallel import degree, grouped, part_of, whole
+
+SWAPPED = "state"  # a folder of DeepSpeed's own, for state that it keeps where no name leads to it
+
+
+class DeepSpeedEngine:
+    """Any number of ranks, with whatever the DeepSpeed file shares out among them."""
+
+    def __init__(self, model: nn.Module, moved: Moved, config: dict[str, Any], group: Group) -> None:
+        import deepspeed
+
+        if shares_weights(config):
+            share_out(model, config, group)
+        own = None if "optimizer" in config else adamw(model, moved)
+        groups = parameter_groups(model, moved) if own is None else None
+        self._degree = degree(config)
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=own,
+            model_parameters=groups,
+            config=config,
+            dist_init_required=False,
+            mpu=grouped(self._degree),
+        )
+        if own is None:
+            self._engine.basic_optimizer.register_step_post_hook(count_moves_alone)
+        self.group = group
+        self.rows = RowShare.of(group, self._degree)
+        self.device = self._engine.device
+        self.model = self._engine.module
+        self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
+        if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
+            self._engine.optimizer.check_grad_overflow = True
+        self._swaps = swaps(config)
+        self._share = self.rows.ranks * moved.schedule.accumulation_steps
+
+    def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the model's outputs."""
+        outputs: Mapping[str, Tensor] = self._engine(**inputs)
+        return outputs
+
+    def probe(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the outputs of the bare model: the engine's own forward prepares for a backward of its own."""
+        outputs: Mapping[str, Tensor] = self.model(**inputs)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient; DeepSpeed averages over rows and accumulation, which is undone to get the sum."""
+        self._engine.backward(loss * self._share)
+
+    @property
+    def is_last_part(self) -> bool:
+        """Tell whether the next `step` moves the weights."""
+        return bool(self._engine.is_gradient_accumulation_boundary())
+
+    def gradient(self, weight: nn.Parameter) -> Tensor | None:
+        """Gather the gradient of a weight."""
+        from deepspeed.utils import safe_get_full_grad
+
+        gradient: Tensor | None = safe_get_full_grad(weight)
+        return gradient
+
+    def step(self, learning_rate: Rate) -> Update | None:
+        """Move the weights after the last micro-batch of an accumulation."""
+        last = self._engine.is_gradient_accumulation_boundary()
+        if not last:
+            self._engine.step()
+            return None
+        set_learning_rate(self._engine.optimizer, learning_rate)
+        # Without ZeRO and mixed precision the optimizer is torch's own, which knows no norm.
+        norm = None if self._reports_norm else _gradient_norm(self.model)
+        unsound = norm is not None and not math.isfinite(norm)
+        skipped_before = self._engine.skipped_steps
+        # DeepSpeed's own optimizers see for themselves that a gradient is not finite.
+        with without_moves(self._engine.optimizer) if unsound else nullcontext():
+            self._engine.step()
+        norm = self._engine.get_global_grad_norm() if norm is None else norm
+        return Update(float(norm), skipped=unsound or self._engine.skipped_steps > skipped_before)
+
+    def saving(self, *, later: bool) -> Save:
+        """Return what writes weights and optimizer state, each rank its part; with `later` of a copy."""
+        if self._swaps:  # which cannot be done later: `deepspeed_config.resolve` refuses it
+            return lambda folder: self._engine.save_checkpoint(str(folder), tag=SWAPPED, save_latest=False)
+        return saver(held(self._pieces(), copy=later), scale_of(self._engine.optimizer), self.group.rank, self._degree)
+
+    def load(self, folder: Path) -> None:
+        """Take back weights and optimizer state, each rank its part, however many had written them."""
+        if self._swaps:
+            loaded, _ = self._engine.load_checkpoint(str(folder), tag=SWAPPED)
+            if loaded is None:
+                raise UserError(f"{folder}: DeepSpeed finds no checkpoint there")
+            return
+        optimizer = self._engine.optimizer
+        if hasattr(optimizer, "checkpoint_event_prologue"):  # stage 3 lets go of weights that it holds whole
+            optimizer.checkpoint_event_prologue()
+        restore(self._part_of(folder), self._pieces())
+        refresh(optimizer)
+        if hasattr(optimizer, "checkpoint_event_epilogue"):
+            optimizer.checkpoint_event_epilogue()
+        load_scale(optimizer, folder)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return deepspeed_pieces(self.model, self._engine.optimizer, self.rows)
+
+    def _part_of(self, folder: Path) -> Path:
+        return part_of(folder, self.group.rank, self._degree)
+
+    def end(self) -> None:
+        """Let go of the averages, as far as DeepSpeed keeps them where it can be told to."""
+        if not self._swaps:
+            self._engine.basic_optimizer.state.clear()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Gather one weight at a time from the ranks that hold its full-precision parts."""
+        from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        gathered = {}
+        for name, tensor in named_tensors(self.model):
+            full = safe_get_full_fp32_param(tensor) if tensor.requires_grad else None
+            with GatheredParameters([tensor], enabled=full is None and hasattr(tensor, "ds_id")):
+                found = whole(tensor, tensor if full is None else full)
+                if self.group.rank == 0:
+                    gone = full is None and hasattr(tensor, "ds_id")  # as soon as the next one is gathered
+                    gathered[name] = full_precision(found.clone() if gone else found)
+        return gathered
+
+
+def _gradient_norm(model: nn.Module) -> float:
+    gradients = [weight.grad for weight in trainable(model) if weight.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
