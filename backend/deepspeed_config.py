@@ -11,19 +11,21 @@ from typing import Any, NamedTuple
 from backend import zero_plus
 from backend.distributed import ranks_of_host
 from backend.errors import UserError
+from backend.planning.families import read_shape
 from backend.spec import JobSpec
 from backend.tensor_parallel import SIZE, check_ranks, degree, settle
 from backend.tensor_parallel import faults as cut_faults
 
 FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
 
-# transformers' Trainer fills these from the model; left out, DeepSpeed takes its own defaults.
-LEFT_TO_DEEPSPEED = (
-    "zero_optimization.reduce_bucket_size",
-    "zero_optimization.allgather_bucket_size",
-    "zero_optimization.stage3_prefetch_bucket_size",
-    "zero_optimization.stage3_param_persistence_threshold",
-)
+# Numbers at a time, DeepSpeed's own, of which a model needs no more than it has: the buffers have this size.
+BUCKETS = {
+    "zero_optimization.reduce_bucket_size": 500_000_000,
+    "zero_optimization.allgather_bucket_size": 500_000_000,
+    "zero_optimization.stage3_prefetch_bucket_size": 50_000_000,
+}
+ALIGNED = 1024  # DeepSpeed takes no odd sizes
+PERSISTENT = {"zero_optimization.stage3_param_persistence_threshold": 100_000}  # smaller weights are never shared out
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
 STAGE_3 = 3
 # What cuts rows of tokens into parts (Ulysses). DeepSpeed's attention for it drops masks, so texts that are packed into
@@ -81,9 +83,11 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     zero_plus.settle(resolved.get("zero_optimization", {}), ranks_of_host(ranks))
     if "scheduler" in resolved:
         faults.append("  scheduler is set there, but schedule.warmup and schedule.decay are what the job goes by")
-    for key in LEFT_TO_DEEPSPEED:
-        if _get(resolved, key) == "auto":
-            _delete(resolved, key)
+    sizes = {**BUCKETS, **PERSISTENT}
+    if left := [key for key in sizes if _get(resolved, key) == "auto"]:
+        weights = _weights(job)
+        for key in left:
+            _set(resolved, key, min(sizes[key], weights) if key in BUCKETS and weights else sizes[key])
     faults += [f'  {key} is "auto" there, which tunewright cannot decide; give it a value' for key in _autos(resolved)]
     faults += [f"  {fault}" for fault in _impossible(resolved, job, ranks)]
     if faults:
@@ -225,11 +229,12 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = value
 
 
-def _delete(config: dict[str, Any], key: str) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        config = config[part]
-    del config[last]
+def _weights(job: JobSpec) -> int:
+    """Return about how many weights a job's model has, or 0 where no configuration on this machine tells."""
+    try:
+        return -(-read_shape(job.model, job.revision, here=True).parameters // ALIGNED) * ALIGNED
+    except UserError:  # what is wrong with the model is said where it is loaded
+        return 0
 
 
 def _autos(config: dict[str, Any], prefix: str = "") -> list[str]:

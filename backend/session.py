@@ -125,6 +125,7 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
     check(chosen("trackers", TRACKERS, job.trackers))
     precision, reason = choose(job.precision)
     log.info("precision %s (%s), %d process(es) on %s", precision, reason, ranks, connection.device)
+    encoder = _encoder(job)  # which brings a model of the hub here, whose sizes decide about the configuration
     config: dict[str, Any] = {}
     if connection.launched:
         check_precision(precision)

@@ -31,9 +31,12 @@ class Config:
         return default if value is None else value
 
 
-def read_shape(model: str, revision: str = "main") -> Shape:
-    """Return the sizes of a model. Raises UserError if its configuration is not there, or of a kind not known."""
-    raw = _read(model, revision)
+def read_shape(model: str, revision: str = "main", *, here: bool = False) -> Shape:
+    """Return the sizes of a model; `here`: only if its configuration is on this machine already.
+
+    Raises UserError if its configuration is not there, or of a kind not known.
+    """
+    raw = _read(model, revision, here=here)
     kind = str(raw.get("model_type", ""))
     if kind not in FAMILIES:
         known = ", ".join(FAMILIES)
@@ -44,11 +47,11 @@ def read_shape(model: str, revision: str = "main") -> Shape:
     return FAMILIES[kind](Config(raw, f'model "{model}"'), kind)
 
 
-def _read(model: str, revision: str) -> dict[str, Any]:
+def _read(model: str, revision: str, *, here: bool) -> dict[str, Any]:
     source = model_source(model)
     path = Path(source) / "config.json"
     if not path.is_file():
-        path = _from_hub(source, revision)
+        path = _from_hub(source, revision, here=here)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -56,12 +59,12 @@ def _read(model: str, revision: str) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _from_hub(model: str, revision: str) -> Path:
+def _from_hub(model: str, revision: str, *, here: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(model, "config.json", revision=revision))
+        return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=here))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f'model "{model}" (revision {revision}): its config.json cannot be had: {first}') from error

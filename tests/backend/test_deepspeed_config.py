@@ -8,6 +8,8 @@ import pytest
 
 from backend.deepspeed_config import names, read, resolve, shares_weights
 from backend.errors import UserError
+from backend.planning.families import read_shape
+from backend.sources import SAMPLE_MODEL
 from backend.spec import JobSpec, parse_job
 
 SCRATCH = Path("/scratch")
@@ -163,18 +165,19 @@ def test_a_batch_that_cannot_be_shared_out_comes_with_sizes_that_can(
         assert resolved({}, ranks, batch_size=size, accumulation_steps=parts)["train_batch_size"] == size
 
 
-def test_autos_that_transformers_fills_from_the_model_are_left_to_deepspeed() -> None:
-    config = resolved(
-        {
-            "zero_optimization": {
-                "stage": 3,
-                "reduce_bucket_size": "auto",
-                "stage3_prefetch_bucket_size": "auto",
-                "stage3_param_persistence_threshold": "auto",
-            }
-        }
-    )
-    assert config["zero_optimization"] == {"stage": 3}
+def test_buckets_hold_no_more_than_the_model_has(tmp_path: Path) -> None:
+    keys = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
+    file = {"zero_optimization": {"stage": 3, **dict.fromkeys(keys, "auto")}}
+
+    def sizes(model: str) -> list[int]:
+        job = parse_job({"model": model, "data": {"train": "t.csv"}})
+        zero = resolve(file, job, 2, "fp32", tmp_path)["zero_optimization"]
+        return [zero[key] for key in keys]
+
+    weights, *others = sizes(SAMPLE_MODEL)
+    assert 0 <= weights - read_shape(SAMPLE_MODEL).parameters < 1024
+    assert others == [weights, 100_000]
+    assert sizes("hub/not-here") == [500_000_000, 50_000_000, 100_000]
 
 
 def test_a_file_is_read_by_name_or_by_path(tmp_path: Path) -> None:
