@@ -123,8 +123,9 @@ def runs(tiny_model: Path, tiny_data: Path, earlier: RunDir, tmp_path_factory: p
 @pytest.fixture(scope="module")
 def shared_out(request: pytest.FixtureRequest, runs: Runs) -> dict[tuple[str, int], RunDir]:
     """Train with every method that the chosen tests compare ranks in; one start of the ranks serves many jobs."""
-    asking = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    chosen = [str(item.callspec.params["method"]) for item in asking if "shared_out" in item.fixturenames]
+    mine = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
+    asking = [item for item in mine if isinstance(item, pytest.Function) and "shared_out" in item.fixturenames]
+    chosen = [str(item.callspec.params["method"]) for item in asking]
     return runs.share_out(chosen)
 
 
