@@ -13,9 +13,19 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["deepspeed", "evaluate", "transformers"])
+
+
+def asked(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Return the parameters of the chosen tests of this file that need the fixture which is being made."""
+    mine = (item for item in request.session.items if item.getparent(pytest.Module) is request.node)
+    tests = (item for item in mine if isinstance(item, pytest.Function) and request.fixturename in item.fixturenames)
+    return [dict(test.callspec.params) for test in tests]
 
 
 def start(ranks: int, jobs: Sequence[Sequence[str]], log: Path, *, launched: bool = True) -> list[BaseProcess]:

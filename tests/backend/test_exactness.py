@@ -105,8 +105,7 @@ def runs(
 ) -> dict[Layout, RunDir]:
     """Train with all the layouts that the chosen tests ask for, for one start of the ranks serves many jobs."""
     root = tmp_path_factory.mktemp("runs")
-    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    asked = sorted({one["layout"] for one in parameters if isinstance(one.get("layout"), Layout)})
+    asked = sorted({one["layout"] for one in forked_ranks.asked(request)})
     jobs: dict[int, list[list[str]]] = {}
     for layout in asked:
         settings = {

@@ -123,10 +123,7 @@ def runs(tiny_model: Path, tiny_data: Path, earlier: RunDir, tmp_path_factory: p
 @pytest.fixture(scope="module")
 def shared_out(request: pytest.FixtureRequest, runs: Runs) -> dict[tuple[str, int], RunDir]:
     """Train with every method that the chosen tests compare ranks in; one start of the ranks serves many jobs."""
-    mine = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
-    asking = [item for item in mine if isinstance(item, pytest.Function) and "shared_out" in item.fixturenames]
-    chosen = [str(item.callspec.params["method"]) for item in asking]
-    return runs.share_out(chosen)
+    return runs.share_out([one["method"] for one in forked_ranks.asked(request)])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -249,10 +249,7 @@ def shared_out(
 ) -> dict[tuple[str, int], RunDir]:
     """Train what the chosen tests ask for on 2 ranks, each batch in 2 parts a rank."""
     root = tmp_path_factory.mktemp("objectives-shared-out")
-    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    jobs: dict[tuple[str, int], list[str]] = {
-        (one["case"], one["stage"]): [] for one in asked if one.get("case") in CASES and "stage" in one
-    }
+    jobs: dict[tuple[str, int], list[str]] = {(one["case"], one["stage"]): [] for one in forked_ranks.asked(request)}
     for case, stage in jobs:
         settings = {**CASES[case][1], **parts(case, 2), "deepspeed": f"zero{stage}"}
         jobs[case, stage] = flags(tiny_model, tiny_data, root / f"{case}-{stage}", settings)
