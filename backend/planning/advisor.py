@@ -121,6 +121,7 @@ class _Planner(NamedTuple):
             length=int(getattr(self.job.task, "max_length", 512)),
             vocabulary=self.shape.vocabulary if task.auto_model.endswith("LM") else 0,
             checkpointing=checkpointing,
+            parts=parts,
         )
         found = terms(self.shape, self.amount, work, layout, self.machine.device)
         total = sum(term.bytes for term in found)

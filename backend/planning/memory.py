@@ -32,6 +32,7 @@ class Work(Options):
     length: int  # tokens of a row
     vocabulary: int = 0  # scores of each token, where a model writes; 0: it tells a few classes
     checkpointing: bool = False  # keep only what goes into each layer, and compute the rest again
+    parts: int = 1  # of a batch, one pass after the other
 
 
 class Term(Options):
@@ -71,6 +72,7 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str)
         Term(name="optimizer", bytes=kept.optimizer, how=f"Adam's averages; {_shared(layout, 1)}", source=ZERO),
         _activations(shape, work, low, device, fused=fused),
         _outputs(work, device),
+        _gaps(kept, work, layout, device),
         _buffers(amount, layout, low),
     ]
     return tuple(term for term in found if term.bytes)
@@ -112,6 +114,16 @@ def _outputs(work: Work, device: str) -> Term:
     tokens = work.rows * work.length
     how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
     return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK[device], how=how, source=ACTIVATIONS)
+
+
+def _gaps(kept: States, work: Work, layout: Layout, device: str) -> Term:
+    """Return what lies idle on CPUs where a batch goes in parts.
+
+    Gradients come to lie where a part's activations were, and those of the next part need another place. DeepSpeed has
+    one of its own for gradients.
+    """
+    size = kept.gradients if work.parts > 1 and device == "cpu" and not layout.launched else 0.0
+    return Term(name="gaps", bytes=size, how="the size of the gradients, from the second part on", source=MEASURED)
 
 
 def _buffers(amount: Amount, layout: Layout, low: int) -> Term:

@@ -42,6 +42,7 @@ CASES = [
     Case(1, length=256),
     Case(1, rows=32, length=128, schedule=AGAIN),
     Case(1, rows=32, schedule=PARTS),
+    Case(1, rows=16, length=256, schedule=PARTS),
     Case(1, precision="bf16"),
     Case(2, "zero0"),
     Case(2, "zero1"),
