@@ -134,7 +134,6 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
-    encoder = _encoder(job)
     check_model(config, job)
     prepared = prepare(job, encoder, run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)

@@ -10,6 +10,7 @@ from torch import nn
 from backend.deepspeed_config import halves
 from backend.distributed import Group
 from backend.unread import Unread, become, read, read_all
+from backend.zero_plus import second_copies
 
 
 def share_out(model: nn.Module, config: dict[str, Any], group: Group) -> None:
@@ -23,7 +24,7 @@ def share_out(model: nn.Module, config: dict[str, Any], group: Group) -> None:
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(halves(config), torch.float32)
     # Weights that are kept whole within parts of the ranks are sent by one rank of each part.
-    reads = group.rank == 0 or config["zero_optimization"].get("zero_hpz_partition_size", 1) > 1
+    reads = group.rank == 0 or second_copies(config["zero_optimization"])
     first: Any = None
     for weight in model.parameters():
         wanted = dtype if weight.is_floating_point() else weight.dtype

@@ -17,7 +17,7 @@ from backend.tasks import TASKS
 from webui import render
 from webui.beside import Beside
 from webui.form import Form
-from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
+from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed, shown
 from webui.summary import finished
 
 PRUNING = (
@@ -84,7 +84,7 @@ class DeriveView:
 
     def refresh(self, run_id: str, seen: list[Any]) -> list[Any]:
         """Return what changed since the last look."""
-        run = self._run(run_id)
+        run = shown(self._workspace, run_id)
         done = run is not None and run.status().state == "finished"
         prunable = done and run is not None and TASKS[_task(run.path)].architecture == "encoder"
         others = self._others(run) if done and run else []
@@ -114,7 +114,7 @@ class DeriveView:
         self._start(JOIN, run_id, others or [], [f"--by={by}", f"--weights={weights or ''}"])
 
     def _start(self, kind: Kind, run_id: str, others: Sequence[str], flags: Sequence[str]) -> None:
-        run = self._run(run_id)
+        run = shown(self._workspace, run_id)
         if run is None:
             return
         known = {one.id for one in finished(self._workspace)}
@@ -124,11 +124,6 @@ class DeriveView:
             Beside(run.path, kind.name).begin(command, f"{run.id}: its {kind.name}")
         except UserError as error:
             gr.Warning(str(error))
-
-    def _run(self, run_id: str) -> RunDir | None:
-        """Return the run that is shown: the newest if none is chosen."""
-        runs = RunDir.all(self._workspace)
-        return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
     def _others(self, run: RunDir) -> list[str]:
         """Return the other finished runs of the task."""

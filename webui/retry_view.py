@@ -11,7 +11,7 @@ from backend.planning.remedies import Remedy
 from backend.rundir import RunDir
 from webui import render
 from webui.retry_command import helps, saving, start_with
-from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
+from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed, shown
 
 
 def build(shared: Shared) -> None:
@@ -41,7 +41,7 @@ class RetryView:
 
     def refresh(self, run_id: str, seen: list[Any]) -> list[Any]:
         """Return what changed since the last look."""
-        run = self._run(run_id)
+        run = shown(self._workspace, run_id)
         titles = [_title(remedy) for remedy in _helps(run)]
         now = [bool(titles), [run.id if run else "", *titles]]
         box, listed = changed(seen, now)
@@ -53,7 +53,7 @@ class RetryView:
 
     def retry(self, run_id: str, title: str) -> tuple[Any, str]:
         """Start a new run with the change that was chosen, and show it."""
-        run = self._run(run_id)
+        run = shown(self._workspace, run_id)
         remedy = next((one for one in _helps(run) if _title(one) == title), None)
         if run is None or remedy is None:
             return gr.skip(), render.problem("Choose what is to be changed.", "Nothing was started")
@@ -63,11 +63,6 @@ class RetryView:
             return gr.skip(), render.problem(str(error), "The run did not start")
         gr.Info(f"Started {started.id}")
         return started.id, ""
-
-    def _run(self, run_id: str) -> RunDir | None:
-        """Return the run that is shown: the newest if none is chosen."""
-        runs = RunDir.all(self._workspace)
-        return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
 
 def _helps(run: RunDir | None) -> tuple[Remedy, ...]:

@@ -10,7 +10,7 @@ from backend import launch
 from backend.errors import UserError
 from backend.rundir import RunDir
 from webui import charts, derive_view, render, retry_view, run_view, search_view
-from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed
+from webui.shared import EVENT, POLL_SECONDS, QUIET, Shared, changed, shown
 from webui.summary import Summary, summaries
 
 CHOOSE = """element.addEventListener('click', event => {
@@ -100,8 +100,7 @@ class RunsTab:
 
     def _try(self, action: Any, chosen: str, title: str) -> str:
         try:
-            runs = RunDir.all(self._workspace)
-            run = next((run for run in runs if run.id == chosen), runs[0] if runs else None)
+            run = shown(self._workspace, chosen)
             if run is not None:
                 action(run)
         except UserError as error:

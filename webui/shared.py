@@ -13,6 +13,7 @@ import gradio as gr
 
 from backend.data.formats import FOLDER, FORMATS
 from backend.files import sha256
+from backend.rundir import RunDir
 from backend.tasks import TASKS
 
 POLL_SECONDS = 2.0
@@ -33,6 +34,12 @@ class Shared:
     tabs: gr.Tabs
     run: gr.Textbox
     open_to_others: bool = False
+
+
+def shown(workspace: Path, run_id: str) -> RunDir | None:
+    """Return the run that the page shows: the newest if none is chosen."""
+    runs = RunDir.all(workspace)
+    return next((run for run in runs if run.id == run_id), runs[0] if runs else None)
 
 
 def keep_upload(workspace: Path, uploaded: Path) -> Path:

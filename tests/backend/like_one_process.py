@@ -9,7 +9,7 @@ from typing import Any
 import forked_ranks
 import pytest
 from safetensors.torch import load_file
-from tiny_runs import argv, the_run
+from tiny_runs import argv, short, the_run
 
 from backend.arguments import parse
 from backend.deepspeed_config import resolve
@@ -23,16 +23,10 @@ STEPS = 8
 
 def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
     given = {
-        "model": model,
-        "data.train": data,
-        "workspace": workspace,
-        "task.max_length": 32,
-        "schedule.steps": STEPS,
-        "schedule.batch_size": 8,
+        **short(model, data, workspace, STEPS),
         "schedule.learning_rate": 1e-3,
         "schedule.clip_norm": 0.5,
         "schedule.evaluate_every": STEPS // 2,
-        "precision": "fp32",
     }
     return argv(given, **settings)
 

@@ -12,7 +12,7 @@ import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import argv, computes_fp16, the_run
+from tiny_runs import argv, computes_fp16, short, the_run
 from transformers import AutoModelForSequenceClassification
 
 from backend import deepspeed_config
@@ -69,16 +69,9 @@ SAVED = [
 
 def flags(model: Path, data: Path, workspace: Path, **settings: object) -> list[str]:
     given = {
-        "model": model,
-        "data.train": data,
-        "workspace": workspace,
-        "task.max_length": 32,
-        "schedule.steps": STEPS,
-        "schedule.batch_size": 8,
+        **short(model, data, workspace, STEPS),
         "schedule.learning_rate": 1e-3,
         "schedule.clip_norm": 0.5,
-        "schedule.evaluate_every": STEPS,
-        "precision": "fp32",
     }
     return argv(given, **settings)
 

@@ -15,7 +15,7 @@ import forked_ranks
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import argv, the_run
+from tiny_runs import argv, short, the_run
 
 from backend.arguments import parse
 from backend.augment import AUGMENTATIONS
@@ -53,16 +53,9 @@ METHODS += ["tuning.lora base_weights=4-bit", "tuning.lora base_weights=8-bit"]
 
 def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, object]) -> list[str]:
     given: dict[str, object] = {
-        "model": model,
-        "data.train": data,
-        "workspace": workspace,
-        "task.max_length": 32,
-        "schedule.steps": STEPS,
-        "schedule.batch_size": 8,
+        **short(model, data, workspace, STEPS),
         "schedule.learning_rate": 3e-3,
         "schedule.warmup": 0,
-        "schedule.evaluate_every": STEPS,
-        "precision": "fp32",
         **settings,
     }
     return argv(given)

@@ -14,6 +14,20 @@ def argv(given: Mapping[str, object], **settings: object) -> list[str]:
     return [part for name, value in every.items() for part in (f"--{name}", str(value))]
 
 
+def short(model: Path, data: Path, workspace: Path, steps: int) -> dict[str, object]:
+    """Return the settings of a short training that is evaluated at its end."""
+    return {
+        "model": model,
+        "data.train": data,
+        "workspace": workspace,
+        "task.max_length": 32,
+        "schedule.steps": steps,
+        "schedule.batch_size": 8,
+        "schedule.evaluate_every": steps,
+        "precision": "fp32",
+    }
+
+
 def the_run(workspace: Path) -> RunDir:
     """Return the one run of a workspace."""
     (run,) = RunDir.all(workspace)

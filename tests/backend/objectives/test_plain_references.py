@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import argv, the_run
+from tiny_runs import argv, short, the_run
 from torch import Tensor
 from torch.nn import functional
 
@@ -173,17 +173,10 @@ STAGES = [pytest.param(stage, marks=pytest.mark.slow if stage < 3 else ()) for s
 
 def flags(model: Path, data: Path, workspace: Path, settings: Mapping[str, object]) -> list[str]:
     given: dict[str, object] = {
-        "model": model,
-        "data.train": data,
-        "workspace": workspace,
-        "task.max_length": 32,
-        "schedule.steps": STEPS,
-        "schedule.batch_size": 8,
+        **short(model, data, workspace, STEPS),
         "schedule.learning_rate": RATE,
         "schedule.warmup": 0,
         "schedule.decay": "constant",
-        "schedule.evaluate_every": STEPS,
-        "precision": "fp32",
         "seed": SEED,
         **settings,
     }
