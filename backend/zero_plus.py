@@ -29,7 +29,7 @@ def faults(zero: Mapping[str, Any], ranks: int, ranks_of_host: int) -> Iterator[
     stage, size = zero.get("stage", 0), zero.get(SIZE, 1)
     for key in REMOVED:
         if key in zero:
-            yield f"{key} is of MiCS, which this DeepSpeed no longer has; {SIZE} keeps gathering within a host too"
+            yield f"{key} is of MiCS, which this DeepSpeed no longer has; take {SIZE}, which gathers in a host too"
     asked = [key for key in FEWER_BITS if zero.get(key)] + ([SIZE] if second_copies(zero) else [])
     for key in asked:
         if stage != STAGE:
@@ -37,7 +37,7 @@ def faults(zero: Mapping[str, Any], ranks: int, ranks_of_host: int) -> Iterator[
     if not isinstance(size, int):
         yield f"{SIZE} is {size!r}; give a number of processes"
     elif size > 1 and ranks % size:
-        yield f"{SIZE} is {size}, but {ranks} processes cannot be put into groups of {size}"
+        yield f"{SIZE} is {size}, but {ranks} processes cannot be put into groups of {size}; choose a divisor"
     if zero.get("zero_quantized_gradients") and ranks <= ranks_of_host:
         yield "zero_quantized_gradients makes the traffic between hosts smaller, but there is one host; leave it out"
 
