@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backend import zero_plus
+from backend import sequence_parallel, zero_plus
 from backend.distributed import ranks_of_host
 from backend.errors import UserError
 from backend.planning.families import read_shape
+from backend.sequence_parallel import parts
 from backend.spec import JobSpec
-from backend.tensor_parallel import SIZE, check_ranks, degree, settle
+from backend.tensor_parallel import SIZE, degree, settle
 from backend.tensor_parallel import faults as cut_faults
 
 FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
@@ -28,9 +29,6 @@ ALIGNED = 1024  # DeepSpeed takes no odd sizes
 PERSISTENT = {"zero_optimization.stage3_param_persistence_threshold": 100_000}  # smaller weights are never shared out
 NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
 STAGE_3 = 3
-# What cuts rows of tokens into parts (Ulysses). DeepSpeed's attention for it drops masks, so texts that are packed into
-# one row would read each other, and it takes batches of one size alone, which the last of an epoch is not.
-SEQUENCE_PARALLEL = ("sequence_parallel_size", "data_parallel_size")
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -70,8 +68,7 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     """
     resolved = copy.deepcopy(config)
     faults = []
-    check_ranks(config, ranks)
-    for key, (value, source) in _decided(job, Groups(ranks, degree(config)), precision).items():
+    for key, (value, source) in _decided(job, _groups(config, ranks), precision).items():
         given = _get(resolved, key)
         if given == "auto" or (given is None and key in ALWAYS):
             _set(resolved, key, value)
@@ -100,12 +97,6 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
 
 def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[str]:
     """Yield what DeepSpeed would not do, or do without a word in another way."""
-    for key in SEQUENCE_PARALLEL:
-        if config.get(key, 1) != 1:
-            yield (
-                f"{key} is set there, but DeepSpeed's sequence parallelism drops masks, so packed texts would mix; "
-                "leave it out, and make room with zero3 or schedule.activation_checkpointing"
-            )
     zero = config.get("zero_optimization", {})
     if job.schedule.save_in_background and swaps(config):
         yield (
@@ -120,8 +111,12 @@ def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[st
         elif device == "nvme" and stage < STAGE_3:
             key = f"zero_optimization.offload_{what}.device"
             yield f"{key} nvme needs stage {STAGE_3}; below it state stays in memory"
+        elif device != "none" and what == "optimizer" and "optimizer" not in config:
+            key = f"zero_optimization.offload_{what}"
+            yield f"{key} needs an optimizer of DeepSpeed's own; add the section optimizer that zero2_offload has"
     yield from (f"zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks)))
     yield from cut_faults(config, job)
+    yield from sequence_parallel.faults(config, job)
 
 
 def check_machine(config: dict[str, Any]) -> None:
@@ -142,6 +137,8 @@ def unplanned(config: dict[str, Any]) -> str:
     """Return why the memory that a file makes a job take is not known, or nothing."""
     if degree(config) > 1:
         return f"{SIZE} cuts layers into parts"
+    if parts(config) > 1:
+        return f"{sequence_parallel.SIZE} cuts rows into parts"
     if zero_plus.second_copies(config.get("zero_optimization", {})):
         return f"zero_optimization.{zero_plus.SIZE} keeps second copies of the weights"
     return ""
@@ -188,6 +185,19 @@ class Groups(NamedTuple):
     def __str__(self) -> str:
         """Return what they are called in a sum."""
         return f"{self.ranks} processes" if self.size == 1 else f"{self.readers} groups of {self.size} processes"
+
+
+def _groups(config: dict[str, Any], ranks: int) -> Groups:
+    """Return the groups of processes that read the same rows. Raises UserError if the ranks do not make whole ones."""
+    sizes = {SIZE: degree(config), sequence_parallel.SIZE: parts(config)}
+    for key, size in sizes.items():
+        if ranks % size:
+            lower, upper = ranks // size * size, -(-ranks // size) * size
+            raise UserError(
+                f"deepspeed: {key} is {size}, but {ranks} processes cannot be put into groups of {size}; "
+                f"start {f'{lower} or ' if lower else ''}{upper}"
+            )
+    return Groups(ranks, max(sizes.values()))
 
 
 def _decided(job: JobSpec, groups: Groups, precision: str) -> dict[str, tuple[Any, str]]:

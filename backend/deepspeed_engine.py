@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from backend.deepspeed_config import shares_weights, swaps
 from backend.distributed import Group, RowShare
-from backend.engine import Save, Update, full_precision, saver
+from backend.engine import Save, Tensors, Update, full_precision, saver
 from backend.errors import UserError
 from backend.loss_scale import load_scale, scale_of
 from backend.optimizer import (
@@ -28,6 +28,7 @@ from backend.optimizer import (
 )
 from backend.pieces import deepspeed_pieces, named_tensors, refresh
 from backend.saved_state import Piece, held, restore
+from backend.sequence_parallel import Parts, averaged_over, parts
 from backend.sharing_out import share_out
 from backend.tensor_parallel import degree, grouped, part_of, whole
 
@@ -44,26 +45,32 @@ class DeepSpeedEngine:
             share_out(model, config, group)
         own = None if "optimizer" in config else adamw(model, moved)
         groups = parameter_groups(model, moved) if own is None else None
-        self._degree = degree(config)
+        self._degree, size = degree(config), parts(config)
+        self._parts = Parts(model, size) if size > 1 else None
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=own,
             model_parameters=groups,
             config=config,
             dist_init_required=False,
-            mpu=grouped(self._degree),
+            mpu=self._parts.groups if self._parts else grouped(self._degree),
         )
         if own is None:
             self._engine.basic_optimizer.register_step_post_hook(count_moves_alone)
         self.group = group
-        self.rows = RowShare.of(group, self._degree)
+        self.whole_rows = RowShare.of(group, self._degree)
+        self.rows = RowShare.parts_of(group, size) if self._parts else self.whole_rows
         self.device = self._engine.device
         self.model = self._engine.module
         self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
         if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
             self._engine.optimizer.check_grad_overflow = True
         self._swaps = swaps(config)
-        self._share = self.rows.ranks * moved.schedule.accumulation_steps
+        self._share = averaged_over(config, self.whole_rows.ranks) * moved.schedule.accumulation_steps
+
+    def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
+        """Return this rank's tokens of the rows, where ranks share them."""
+        return self._parts.of(inputs, targets) if self._parts else (inputs, targets)
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs."""
@@ -131,7 +138,7 @@ class DeepSpeedEngine:
         load_scale(optimizer, folder)
 
     def _pieces(self) -> Iterator[Piece]:
-        return deepspeed_pieces(self.model, self._engine.optimizer, self.rows)
+        return deepspeed_pieces(self.model, self._engine.optimizer, self.whole_rows)
 
     def _part_of(self, folder: Path) -> Path:
         return part_of(folder, self.group.rank, self._degree)

@@ -31,12 +31,17 @@ class RowShare(NamedTuple):
 
     rank: int  # the number of the share
     ranks: int  # how many shares there are
-    copies: int = 1  # how many ranks read each of them
+    copies: int = 1  # how many ranks find the same loss for each of them
 
     @classmethod
     def of(cls, group: Group, copies: int) -> RowShare:
         """Return the share of a rank, where so many ranks in a row read the same one."""
         return cls(group.rank // copies, group.ranks // copies, copies)
+
+    @classmethod
+    def parts_of(cls, group: Group, size: int) -> RowShare:
+        """Return the share of a rank, where so many ranks in a row have parts of its rows, and of their loss."""
+        return cls(group.rank // size, group.ranks // size)
 
 
 class Group(Protocol):

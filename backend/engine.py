@@ -28,6 +28,7 @@ from backend.saved_state import held, restore, write
 from backend.tensor_parallel import part_of
 
 Save = Callable[[Path], None]
+Tensors = tuple[Mapping[str, Any], Mapping[str, Tensor]]
 
 
 class Update(NamedTuple):
@@ -41,9 +42,13 @@ class Engine(Protocol):
     """A model, its optimizer and the ranks that share them. Every call is made by all ranks together."""
 
     group: Group
-    rows: RowShare
+    rows: RowShare  # of a training batch
+    whole_rows: RowShare  # of what is evaluated, where no row is cut into parts
     device: torch.device
     model: nn.Module
+
+    def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
+        """Return what this rank has of the training rows that it reads: inputs and targets."""
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs for a batch of this rank."""
@@ -82,7 +87,7 @@ class PlainEngine:
 
     def __init__(self, model: nn.Module, moved: Moved, precision: str, device: torch.device) -> None:
         self.group: Group = OneProcess()
-        self.rows = RowShare.of(self.group, 1)
+        self.rows = self.whole_rows = RowShare.of(self.group, 1)
         self.device = device
         self.model = model.to(device)
         self._schedule = moved.schedule
@@ -90,6 +95,10 @@ class PlainEngine:
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._micro_steps = 0
+
+    def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
+        """Return all of the rows."""
+        return inputs, targets
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()

@@ -47,7 +47,7 @@ class Evaluation:
 
     def of(self, split: Split) -> tuple[Report, float]:
         """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""
-        group, rows = self.engine.group, self.engine.rows
+        group, rows = self.engine.group, self.engine.whole_rows
         batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
         parts: list[tuple[int, Part]] = []
         loss_sum = 0.0
@@ -100,7 +100,7 @@ class Evaluation:
         Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
         a number for each word of its vocabulary.
         """
-        parts = self.engine.rows.ranks * self.schedule.accumulation_steps
+        parts = self.engine.whole_rows.ranks * self.schedule.accumulation_steps
         windows = max(2 * self.schedule.batch_size // parts, 8)
         if self.task.architecture == "encoder":
             return windows

@@ -179,7 +179,8 @@ class Loop:
         """Yield the parts of a batch that are this rank's, one for each pass forward and backward."""
         rows = self.engine.rows
         for examples in share(batch, rows.rank, rows.ranks, self.schedule.accumulation_steps):
-            inputs, targets = self.evaluation.tensors(self._varied(self._features(examples, batch), examples))
+            rows_of_part = self._varied(self._features(examples, batch), examples)
+            inputs, targets = self.engine.part(*self.evaluation.tensors(rows_of_part))
             numbers = tuple(int(example) for example in examples)
             yield Batch(inputs, targets, numbers, self.progress.step, len(numbers) / len(batch))
 
@@ -268,4 +269,4 @@ class Loop:
         self.engine.load(folder / "engine")
         rank, ranks = self.engine.group.rank, self.engine.group.ranks
         if not load_rng(folder, rank, ranks):
-            seed_rank(self.seed, self.engine.rows.rank, self.progress.step)
+            seed_rank(self.seed, self.engine.whole_rows.rank, self.progress.step)

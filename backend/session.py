@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
+from backend import sequence_parallel, tensor_parallel
 from backend.arguments import Arguments
 from backend.checkpoints import Checkpoint, Checkpoints, Progress
 from backend.console import show_report
@@ -40,7 +41,7 @@ from backend.sources import model_source
 from backend.spec import JobSpec, chosen
 from backend.stop_signals import StopSignals
 from backend.tasks import TASKS
-from backend.tensor_parallel import check_checkpoint, check_model, degree
+from backend.tensor_parallel import check_checkpoint, degree
 from backend.tokenizer import Tokenizer
 from backend.trackers import TRACKERS
 from backend.tracking import check
@@ -134,7 +135,8 @@ def set_up(run: RunDir, job: JobSpec, connection: Connection) -> Setup:
         write_json(run.ds_config_file, config)
     else:
         log.info('one process without a launcher trains with plain PyTorch: deepspeed "%s" is not used', job.deepspeed)
-    check_model(config, job)
+    tensor_parallel.check_model(config, job)
+    sequence_parallel.check_model(config, job)
     prepared = prepare(job, encoder, run.data, log.info)
     checkpoint = Checkpoints(run.checkpoints, connection.group).latest(log.warning)
     if checkpoint:

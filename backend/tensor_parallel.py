@@ -70,17 +70,6 @@ def faults(config: Mapping[str, Any], job: JobSpec) -> Iterator[str]:
         yield f"{SIZE} {size} trains with the task's own loss; leave out objectives.{', objectives.'.join(wanted)}"
 
 
-def check_ranks(config: Mapping[str, Any], ranks: int) -> None:
-    """Raise UserError if the ranks cannot be put into groups that hold a model each."""
-    size = degree(config)
-    if ranks % size:
-        lower, upper = ranks // size * size, -(-ranks // size) * size
-        raise UserError(
-            f"deepspeed: {SIZE} is {size}, but {ranks} processes cannot be put into groups of {size}; "
-            f"start {f'{lower} or ' if lower else ''}{upper}"
-        )
-
-
 def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
     """Raise UserError if the layers of a job's model are not known, or cannot be cut into equal parts."""
     size = degree(config)

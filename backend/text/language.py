@@ -66,10 +66,10 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
 
 def next_token_decisions(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Decisions:
     """Return the tokens that count as choices, each told from those before it."""
-    labels = targets["labels"][:, 1:]
+    labels = targets["labels"][:, 1:]  # of a part of a row that goes on, the label of the token after it is there too
     counts = labels != IGNORED
     # Only the logits of what counts are turned to fp32: a vocabulary is wide, and most of a chat may not count.
-    return Decisions(outputs["logits"][:, :-1][counts].float(), labels[counts])
+    return Decisions(outputs["logits"][:, : labels.shape[1]][counts].float(), labels[counts])
 
 
 def packed(windows: Sequence[Features], size: int) -> list[Features]:

@@ -37,6 +37,30 @@ def new_tiny_run(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
+def tiny_llama(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a random Llama that has fewer key heads than query heads, and an odd number of words."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, eos_token="[SEP]")  # noqa: S106 - a token of text
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer) + 1 - len(tokenizer) % 2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+        **size,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def train_here() -> Callable[..., None]:
     """Train a run to its end in this process."""
     from backend.arguments import parse

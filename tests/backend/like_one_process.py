@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cut_models
 import forked_ranks
 import pytest
 from safetensors.torch import load_file
@@ -56,6 +58,22 @@ def assert_the_same(one: RunDir, other: RunDir) -> None:
     weights, others = load_file(one.model / "model.safetensors"), load_file(other.model / "model.safetensors")
     assert weights.keys() == others.keys()
     assert max(float((weights[name] - others[name]).abs().max()) for name in weights) <= 1e-5
+
+
+def assert_shared_as_one_process(sharing: cut_models.Sharing, kinds: Sequence[str], folder: Path) -> None:
+    """Compare the updates of two ranks with those of one process, for a tiny model of each type."""
+    found = folder / "differences.json"
+    ranks = [
+        forked_ranks.FORKS.Process(target=cut_models.compare, args=(place, kinds, sharing, found))
+        for place in forked_ranks.places(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(500)
+    differences = json.loads(found.read_text(encoding="utf-8"))
+    assert differences.keys() == set(kinds)
+    assert {kind: difference for kind, difference in differences.items() if difference > 1e-5} == {}
 
 
 def of_kind(run: RunDir, kind: str) -> Iterator[Mapping[str, Any]]:

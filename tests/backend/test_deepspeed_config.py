@@ -126,10 +126,10 @@ def test_values_that_agree_with_the_job_are_taken() -> None:
             "zero_optimization.offload_optimizer.device nvme needs stage 3; below it state stays in memory",
         ),
         (
-            {"sequence_parallel_size": 2},
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}},
             (
-                "sequence_parallel_size is set there, but DeepSpeed's sequence parallelism drops masks, so packed "
-                "texts would mix; leave it out, and make room with zero3 or schedule.activation_checkpointing"
+                "zero_optimization.offload_optimizer needs an optimizer of DeepSpeed's own; add the section optimizer "
+                "that zero2_offload has"
             ),
         ),
         (
@@ -227,6 +227,8 @@ def test_what_deepspeed_saves_itself_cannot_be_written_in_the_background() -> No
 
 
 def test_weights_are_shared_as_they_are_loaded_in_stage_3_where_all_is_in_memory() -> None:
-    shared = [name for name in names() if shares_weights(resolve(read(name), job(name), 2, "fp32", SCRATCH))]
-    assert shared == ["zero3", "zero3_hpz", "zero3_offload"]
+    writes = parse_job({"model": "m", "data": {"train": "t"}, "task": {"name": "causal-language-modelling"}})
+    jobs = {name: writes.model_copy(update={"deepspeed": name}) for name in names()}
+    shared = [name for name in names() if shares_weights(resolve(read(name), jobs[name], 2, "fp32", SCRATCH))]
+    assert shared == ["zero3", "zero3_hpz", "zero3_offload", "zero3_sp2"]
     assert not shares_weights({})

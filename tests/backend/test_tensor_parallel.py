@@ -6,39 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cut_models
-import forked_ranks
 import pytest
-import torch
-from like_one_process import assert_the_same, flags, job, resolved, train_alone, train_in_two_parts, train_ranks
+from cut_models import Sharing, of_own_loss
+from like_one_process import (
+    assert_shared_as_one_process,
+    assert_the_same,
+    flags,
+    job,
+    resolved,
+    train_alone,
+    train_in_two_parts,
+    train_ranks,
+)
 from tiny_runs import the_run
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from backend.deepspeed_config import planned, read
 from backend.errors import UserError
 from backend.layers import layout_of
 from backend.tensor_parallel import MODEL_TYPES, check_checkpoint, check_model, degree
-
-
-@pytest.fixture(scope="session")
-def tiny_llama(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a random Llama that has fewer key heads than query heads, and an odd number of words."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model, eos_token="[SEP]")  # noqa: S106 - a token of text
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer) + 1 - len(tokenizer) % 2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        bos_token_id=2,
-        eos_token_id=3,
-        pad_token_id=0,
-        **size,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.slow
@@ -78,18 +64,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tiny_model: Path, tiny_d
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_type_of_model_that_may_be_cut_makes_the_updates_of_one_process(tmp_path: Path) -> None:
-    found = tmp_path / "differences.json"
-    ranks = [
-        forked_ranks.FORKS.Process(target=cut_models.compare, args=(place, MODEL_TYPES, found))
-        for place in forked_ranks.places(2)
-    ]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(500)
-    differences = json.loads(found.read_text(encoding="utf-8"))
-    assert differences.keys() == set(MODEL_TYPES)
-    assert {kind: difference for kind, difference in differences.items() if difference > 1e-5} == {}
+    settled = {"autotp_size": 2, "vocab_parallel_lm_head": False}
+    sharing = Sharing({"zero_optimization": {"stage": 1}, "tensor_parallel": settled}, of_own_loss)
+    assert_shared_as_one_process(sharing, MODEL_TYPES, tmp_path)
 
 
 CUT: dict[str, Any] = {"zero_optimization": {"stage": 1}, "tensor_parallel": {"autotp_size": 2}}
