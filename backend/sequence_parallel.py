@@ -141,7 +141,8 @@ class Parts:
         begin, more = self._rank * length, length * self._size - ids.shape[1]
         places = inputs.get("position_ids")
         if places is None:  # then padding comes after all that counts, which sees what comes before it alone
-            places, mask = torch.arange(ids.shape[1] + more, device=ids.device).expand(len(ids), -1), None
+            places = torch.arange(ids.shape[1] + more, device=ids.device).clamp(max=ids.shape[1] - 1)
+            places, mask = places.expand(len(ids), -1), None
         else:
             places = functional.pad(places, (0, more))
             mask = _apart(places)
