@@ -105,10 +105,11 @@ def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
         )
     heads = model.num_attention_heads
     keys = getattr(model, "num_key_value_heads", None) or heads
-    if heads % size or (keys % size and size % keys):
+    possible = [some for some in range(2, heads + 1) if not heads % some and not (keys % some and some % keys)]
+    if size not in possible:
         raise UserError(
             f'model "{job.model}": {heads} heads with keys for {keys} cannot be shared out over {size} processes; '
-            f"take a {SIZE} that divides them"
+            f"set {SIZE} to {' or '.join(map(str, possible)) or 1}"
         )
 
 
