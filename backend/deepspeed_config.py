@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backend import sequence_parallel, zero_plus
+from backend import sequence_parallel, tensor_parallel, zero_plus
 from backend.distributed import ranks_of_host
 from backend.errors import UserError
 from backend.planning.families import read_shape
+from backend.planning.shape import Shape
 from backend.sequence_parallel import parts
 from backend.spec import JobSpec
 from backend.tensor_parallel import SIZE, degree, settle
@@ -133,20 +134,26 @@ def check_machine(config: dict[str, Any]) -> None:
             )
 
 
-def unplanned(config: dict[str, Any]) -> str:
-    """Return why the memory that a file makes a job take is not known, or nothing."""
-    if degree(config) > 1:
-        return f"{SIZE} cuts layers into parts"
-    if parts(config) > 1:
-        return f"{sequence_parallel.SIZE} cuts rows into parts"
-    if zero_plus.second_copies(config.get("zero_optimization", {})):
-        return f"zero_optimization.{zero_plus.SIZE} keeps second copies of the weights"
-    return ""
+def suited(job: JobSpec, ranks: int, shape: Shape | None) -> list[str]:
+    """Return the names of the files by which so many processes can train a job, as far as it is told without torch.
+
+    Without the sizes of the model, those that cut it or its rows into parts are left out.
+    """
+    return [name for name in names() if _suits(read(name), job, ranks, shape)]
 
 
-def planned() -> list[str]:
-    """Return the names of the files whose memory is known."""
-    return [name for name in names() if not unplanned(read(name))]
+def _suits(config: dict[str, Any], job: JobSpec, ranks: int, shape: Shape | None) -> bool:
+    here = ranks_of_host(ranks)
+    zero_plus.settle(config["zero_optimization"], here)
+    if zero_plus.second_copies(config["zero_optimization"]) and here == ranks:  # of no use to one host
+        return False
+    try:
+        _groups(config, ranks)
+    except UserError:
+        return False
+    if any(_impossible(config, job, ranks)):
+        return False
+    return tensor_parallel.suits(config, shape) and sequence_parallel.suits(config, shape)
 
 
 def swaps(config: dict[str, Any]) -> bool:

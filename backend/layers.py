@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from backend import deepspeed_config
+from backend import deepspeed_config, sequence_parallel, tensor_parallel, zero_plus
+from backend.distributed import ranks_of_host
 from backend.errors import EXIT_CODE, UserError
 from backend.few_bits import HOLDS
 from backend.interfaces import Options
@@ -36,6 +37,19 @@ class Layout(Options):
     precision: str = "fp32"
     launched: bool = False  # by a launcher, so that DeepSpeed trains
     offload: dict[str, str] = Field(default_factory=dict)  # optimizer or weights -> the device that keeps them instead
+    row_parts: int = 1  # ranks that share the tokens of each row
+    layer_parts: int = 1  # ranks that share the matrices of each layer
+    copy_parts: int = 0  # ranks that share a second copy of the weights; 0: there is none
+
+    @property
+    def readers(self) -> int:
+        """How many ranks, or groups of them, read different rows."""
+        return self.ranks // (self.row_parts * self.layer_parts)
+
+    @property
+    def holders(self) -> int:
+        """How many ranks ZeRO shares the states of a weight out among."""
+        return self.ranks // self.layer_parts
 
 
 class Layer(Options):
@@ -80,32 +94,38 @@ def layer(name: str, amount: Amount, layout: Layout) -> Layer:
     """
     low = 2 if layout.launched and layout.precision != "fp32" else 4
     copied = layout.launched and (low == 2 or layout.stage in (1, 2) or (layout.stage == 3 and bool(layout.offload)))
-    weights, gradients, optimizer = (layout.ranks if layout.stage >= stage else 1 for stage in (3, 2, 1))
+    weights, gradients, optimizer = (layout.holders if layout.stage >= stage else 1 for stage in (3, 2, 1))
+    second = 1 / layout.copy_parts if layout.copy_parts else 0.0
     return Layer(
         name=name,
         parameters=amount.parameters,
         trainable=amount.trainable,
-        weights=(amount.packed_bytes + (amount.parameters - amount.packed) * low) / weights,
+        weights=(amount.packed_bytes + (amount.parameters - amount.packed) * low) * (1 / weights + second),
         gradients=amount.trainable * low / gradients,
         optimizer=amount.trainable * (12 if copied else 8) / optimizer,
     )
 
 
 def layout_of(job: JobSpec, ranks: int, precision: str) -> Layout:
-    """Return how the states are kept when a job is trained by so many processes.
-
-    Raises UserError if the DeepSpeed file shares them out in a way whose memory is not known.
-    """
+    """Return how the states are kept when a job is trained by so many processes."""
     if ranks == 1:
         return Layout(precision=precision)
     file = deepspeed_config.read(job.deepspeed)
-    if reason := deepspeed_config.unplanned(file):
-        raise UserError(f'deepspeed "{job.deepspeed}": {reason}; its memory cannot be told before it trains')
     config = file.get("zero_optimization", {})
+    zero_plus.settle(config, ranks_of_host(ranks))
     moved = {"optimizer": config.get("offload_optimizer"), "weights": config.get("offload_param")}
     offload = {what: str(where.get("device", "none")) for what, where in moved.items() if where}
     kept = {what: device for what, device in offload.items() if device != "none"}
-    return Layout(ranks=ranks, stage=int(config.get("stage", 0)), precision=precision, launched=True, offload=kept)
+    return Layout(
+        ranks=ranks,
+        stage=int(config.get("stage", 0)),
+        precision=precision,
+        launched=True,
+        offload=kept,
+        row_parts=sequence_parallel.parts(file),
+        layer_parts=tensor_parallel.degree(file),
+        copy_parts=int(config[zero_plus.SIZE]) if zero_plus.second_copies(config) else 0,
+    )
 
 
 def rows(model: nn.Module, stack: Iterable[str], layout: Layout) -> tuple[Layer, ...]:
@@ -167,6 +187,11 @@ def computed(job: JobSpec, ranks: int) -> LayerTable:
     options = task.Options.model_validate(found.options)
     model: Any = weightless(job, options, found.labels, total_steps(job.schedule, found.splits["train"]))
     layout = layout_of(job, ranks, choose(job.precision)[0])
+    if layout.layer_parts > 1:
+        raise UserError(
+            f'deepspeed "{job.deepspeed}": {tensor_parallel.SIZE} cuts layers into parts, which a table of whole '
+            "layers cannot tell; ask tunewright plan"
+        )
     return LayerTable(layers=rows(model, layers(model), layout), layout=layout)
 
 

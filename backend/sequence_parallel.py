@@ -22,6 +22,7 @@ from backend.zero_plus import second_copies
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from backend.planning.shape import Shape
     from backend.spec import JobSpec
 
 SIZE = "sequence_parallel_size"
@@ -83,6 +84,15 @@ def _faults_of_job(job: JobSpec) -> Iterator[str]:
         yield f"trains with the task's own loss; leave out objectives.{', objectives.'.join(wanted)}"
 
 
+def suits(config: Mapping[str, Any], shape: Shape | None) -> bool:
+    """Tell whether the heads of a model can be shared out, by its sizes."""
+    size = parts(config)
+    if size == 1 or shape is None:
+        return size == 1
+    (stack,) = shape.stacks
+    return shape.model_type in MODEL_TYPES and size in _sizes(stack.heads, stack.key_heads)
+
+
 def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
     """Raise UserError if the attention of a job's model is not known, or its heads cannot be shared out."""
     size = parts(config)
@@ -105,12 +115,17 @@ def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
         )
     heads = model.num_attention_heads
     keys = getattr(model, "num_key_value_heads", None) or heads
-    possible = [some for some in range(2, heads + 1) if not heads % some and not (keys % some and some % keys)]
+    possible = _sizes(heads, keys)
     if size not in possible:
         raise UserError(
             f'model "{job.model}": {heads} heads with keys for {keys} cannot be shared out over {size} processes; '
             f"set {SIZE} to {' or '.join(map(str, possible)) or 1}"
         )
+
+
+def _sizes(heads: int, keys: int) -> list[int]:
+    """Return how many ranks can share heads; ranks that are more than the keys have the same ones."""
+    return [some for some in range(2, heads + 1) if not heads % some and not (keys % some and some % keys)]
 
 
 class Parts:
@@ -126,10 +141,11 @@ class Parts:
         parallel_state_sp.initialize_sequence_parallel(size)
         self.groups: Any = parallel_state_sp  # DeepSpeed's knowledge of which ranks share rows
         self._size, self._rank = size, parallel_state_sp.get_sequence_parallel_rank()
-        self._whole = sdpa_attention_forward
+        self._model = model
+        self._whole, self._mask_of_whole = sdpa_attention_forward, sdpa_mask
         self._exchange = cache(self._exchange_for)
         AttentionInterface.register(ATTENTION, self._attend)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        AttentionMaskInterface.register(ATTENTION, self._mask)
         model.set_attn_implementation(ATTENTION)
 
     def of(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -155,6 +171,10 @@ class Parts:
             "use_cache": False,
         }
         return mine, {"labels": labels.narrow(1, begin, length + 1)}
+
+    def _mask(self, *sizes: Any, **others: Any) -> Any:
+        """Return the mask of whole rows that transformers asks for; of parts it would be wrong, see `_apart`."""
+        return None if self._model.training else self._mask_of_whole(*sizes, **others)
 
     def _attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **others: Any) -> Any:
         """Let the tokens of all ranks see each other, by a part of the heads; an evaluation has whole rows."""

@@ -15,6 +15,7 @@ from backend.sources import model_source
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from backend.planning.shape import Shape
     from backend.spec import JobSpec
 
 SECTION, SIZE = "tensor_parallel", "tensor_parallel.autotp_size"
@@ -68,6 +69,15 @@ def faults(config: Mapping[str, Any], job: JobSpec) -> Iterator[str]:
         yield f'{SIZE} {size} needs tuning.name "full", but it is "{job.tuning.name}": what is added would not be cut'
     if wanted := [name for name, options in job.objectives if options is not None]:
         yield f"{SIZE} {size} trains with the task's own loss; leave out objectives.{', objectives.'.join(wanted)}"
+
+
+def suits(config: Mapping[str, Any], shape: Shape | None) -> bool:
+    """Tell whether the layers of a model can be cut, by its sizes."""
+    size = degree(config)
+    if size == 1 or shape is None:
+        return size == 1
+    counts = [count for stack in shape.stacks for count in (stack.heads, stack.key_heads, stack.inner)]
+    return shape.model_type in MODEL_TYPES and not any(count % size for count in counts)
 
 
 def check_model(config: Mapping[str, Any], job: JobSpec) -> None:

@@ -22,6 +22,7 @@ MOST_PARTS = 64
 # two parts, which takes longer where there is little to compute. What lies on another device is fetched.
 RECOMPUTED = 4 / 3
 STAGE = {0: 1.0, 1: 1.03, 2: 1.03, 3: 1.15}
+SHARED = 1.1  # where processes wait for each other within each layer; assumed, as it depends on what is between them
 FETCHED = {"cpu": 1.5, "nvme": 4.0}
 SMALLER = 1.02  # each time that the parts of a batch are halved
 
@@ -96,17 +97,20 @@ class _Planner(NamedTuple):
 
     def all(self) -> Iterator[Estimate]:
         """Yield every configuration that the processes can share."""
-        names = deepspeed_config.planned() if self.ranks > 1 else [self.job.deepspeed]
-        for name in names:
-            for parts in self._parts():
+        suited = deepspeed_config.suited(self.job, self.ranks, self.shape)
+        for name in suited if self.ranks > 1 else [self.job.deepspeed]:
+            for parts in self._parts(self._layout(name).readers):
                 for checkpointing in (False, True):
                     yield self.estimate({"deepspeed": name, PARTS: parts, CHECKPOINTING: checkpointing})
 
-    def _parts(self) -> Iterator[int]:
+    def _parts(self, readers: int) -> Iterator[int]:
         parts = 1
-        while parts <= MOST_PARTS and self.job.schedule.batch_size % (parts * self.ranks) == 0:
+        while parts <= MOST_PARTS and self.job.schedule.batch_size % (parts * readers) == 0:
             yield parts
             parts *= 2
+
+    def _layout(self, name: str) -> Layout:
+        return layout_of(self.job.model_copy(update={"deepspeed": name}), self.ranks, _precision(self.job))
 
     def estimate(self, changes: dict[str, Any]) -> Estimate:
         """Return what the job takes with some changes."""
@@ -114,16 +118,20 @@ class _Planner(NamedTuple):
         parts = int(changes.get(PARTS, schedule.accumulation_steps))
         checkpointing = bool(changes.get(CHECKPOINTING, schedule.activation_checkpointing))
         name = str(changes.get("deepspeed", self.job.deepspeed))
-        layout = layout_of(self.job.model_copy(update={"deepspeed": name}), self.ranks, _precision(self.job))
+        layout = self._layout(name)
         task = TASKS[self.job.task.name]
         work = Work(
-            rows=-(-schedule.batch_size // (parts * self.ranks)),
+            rows=-(-schedule.batch_size // (parts * layout.readers)),
             length=int(getattr(self.job.task, "max_length", 512)),
             vocabulary=self.shape.vocabulary if task.auto_model.endswith("LM") else 0,
             checkpointing=checkpointing,
             parts=parts,
+            row_parts=layout.row_parts,
         )
-        found = terms(self.shape, self.amount, work, layout, self.machine.device)
+        shape = self.shape.cut(layout.layer_parts)
+        less = self.shape.parameters - shape.parameters
+        amount = Amount(self.amount.parameters - less, max(0, self.amount.trainable - less))
+        found = terms(shape, amount, work, layout, self.machine.device)
         total = sum(term.bytes for term in found)
         return Estimate(
             title=_title(name, work, parts, self.ranks),
@@ -136,6 +144,8 @@ class _Planner(NamedTuple):
 
 def _cost(layout: Layout, parts: int, *, checkpointing: bool) -> float:
     cost = STAGE[layout.stage] * (RECOMPUTED if checkpointing else 1) * SMALLER ** (parts.bit_length() - 1)
+    if layout.row_parts * layout.layer_parts > 1:
+        cost *= SHARED
     for device in set(layout.offload.values()):
         cost *= FETCHED.get(device, 1)
     return cost
@@ -144,7 +154,9 @@ def _cost(layout: Layout, parts: int, *, checkpointing: bool) -> float:
 def _title(name: str, work: Work, parts: int, ranks: int) -> str:
     how = f"{name}, " if ranks > 1 else ""
     again = ", activations computed again" if work.checkpointing else ""
-    return f"{how}{work.rows} rows at a time ({parts} parts){again}"
+    rows = f"{work.rows} row{'s'[: work.rows > 1]} at a time"
+    cut = f", each cut into {work.row_parts}" if work.row_parts > 1 else ""
+    return f"{how}{rows}{cut}{f' ({parts} parts)' if parts > 1 else ''}{again}"
 
 
 def _precision(job: JobSpec) -> str:

@@ -33,6 +33,12 @@ class Work(Options):
     vocabulary: int = 0  # scores of each token, where a model writes; 0: it tells a few classes
     checkpointing: bool = False  # keep only what goes into each layer, and compute the rest again
     parts: int = 1  # of a batch, one pass after the other
+    row_parts: int = 1  # of a row, one for each of the processes that share it
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of a pass of one process."""
+        return self.rows * -(-self.length // self.row_parts)
 
 
 class Term(Options):
@@ -87,12 +93,14 @@ def _runtime(layout: Layout, device: str) -> Term:
 def _shared(layout: Layout, stage: int) -> str:
     if not layout.launched or layout.ranks == 1:
         return "whole"
-    return f"one of {layout.ranks} parts" if layout.stage >= stage else "whole in each process"
+    again = f", and one of {layout.copy_parts} parts of a copy" if stage == STAGE_3 and layout.copy_parts else ""
+    cut = f"of one of {layout.layer_parts} parts of the layers: " if layout.layer_parts > 1 else ""
+    return cut + (f"one of {layout.holders} parts{again}" if layout.stage >= stage else "whole in each process")
 
 
 def _activations(shape: Shape, work: Work, low: int, device: str, *, fused: bool) -> Term:
     """Return what the passes keep for the way back, with the largest layer once more while it goes back."""
-    tokens = work.rows * work.length
+    tokens = work.tokens
     layers = [stack.kept(work.length, fused=fused) for stack in shape.stacks]
     widest = max(layers, default=0)
     if work.checkpointing:
@@ -111,7 +119,7 @@ def _activations(shape: Shape, work: Work, low: int, device: str, *, fused: bool
 
 def _outputs(work: Work, device: str) -> Term:
     """Return the scores of a model that writes: as they are, their logarithms and their gradient, in fp32."""
-    tokens = work.rows * work.length
+    tokens = work.tokens
     how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
     return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK[device], how=how, source=ACTIVATIONS)
 

@@ -9,6 +9,8 @@ from backend import deepspeed_config
 from backend.errors import UserError
 from backend.interfaces import Options
 from backend.planning.advisor import CHECKPOINTING, PARTS, Machine, plan
+from backend.planning.families import read_shape
+from backend.planning.shape import Shape
 from backend.spec import JobSpec, parse_job
 from backend.tuning import TUNINGS
 
@@ -57,7 +59,7 @@ def _candidates(job: JobSpec, ranks: int) -> Iterator[tuple[str, dict[str, Any]]
         yield "the same batches in parts of half as many rows: the same training, hardly slower", {PARTS: parts}
     if not schedule.activation_checkpointing:
         yield "compute the layers again on the way back: the same training, a third slower", {CHECKPOINTING: True}
-    for name in deepspeed_config.planned() if ranks > 1 else ():
+    for name in deepspeed_config.suited(job, ranks, _shape(job)) if ranks > 1 else ():
         if name > job.deepspeed and "nvme" not in name:
             yield f"share more out among the processes ({name}): the same training, slower", {"deepspeed": name}
     length = getattr(job.task, "max_length", 0)
@@ -65,6 +67,13 @@ def _candidates(job: JobSpec, ranks: int) -> Iterator[tuple[str, dict[str, Any]]
         yield "read half of the length: longer texts are cut", {"task.max_length": length // 2}
     if job.tuning.name == "full" and "lora" in TUNINGS:
         yield "train small matrices beside the weights (LoRA)", {"tuning": {"name": "lora"}}
+
+
+def _shape(job: JobSpec) -> Shape | None:
+    try:
+        return read_shape(job.model, job.revision, here=True)
+    except UserError:
+        return None
 
 
 def _bytes(job: JobSpec, ranks: int, device: str, *, few: bool = False) -> float | None:

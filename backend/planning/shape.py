@@ -25,6 +25,11 @@ class Stack(Options):
     normed: bool = False  # norms of queries and keys
 
     @property
+    def key_heads(self) -> int:
+        """The number of heads of the keys."""
+        return self.keys * self.heads // self.attention
+
+    @property
     def parameters(self) -> int:
         """The weights of all layers."""
         attention = self.hidden * (2 * self.attention + 2 * self.keys) * (2 if self.crossed else 1)
@@ -66,6 +71,12 @@ class Shape(Options):
     def parameters(self) -> int:
         """The weights of the model without what a task puts on it."""
         return self.embedding + self.beside + sum(stack.parameters for stack in self.stacks)
+
+    def cut(self, size: int) -> Shape:
+        """Return the shape of what one of so many processes has that share the matrices of each layer."""
+        parts = ("heads", "attention", "keys", "inner")
+        cut = [stack.model_copy(update={name: getattr(stack, name) // size for name in parts}) for stack in self.stacks]
+        return self.model_copy(update={"stacks": tuple(cut)})
 
     def shortened(self, layers: int) -> Shape:
         """Return the shape of a model of which so many layers are kept."""

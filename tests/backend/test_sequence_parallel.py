@@ -20,9 +20,11 @@ from like_one_process import (
 )
 from tiny_runs import the_run
 
-from backend.deepspeed_config import planned, read
+from backend.deepspeed_config import read
 from backend.errors import UserError
+from backend.planning.advisor import Machine, Plan, plan
 from backend.sequence_parallel import MODEL_TYPES, SIZE, check_model, parts
+from backend.sources import SAMPLE_MODEL
 
 CAUSAL = {"task__name": "causal-language-modelling"}
 CUT: dict[str, Any] = {"zero_optimization": {"stage": 3}, SIZE: 2}
@@ -150,5 +152,24 @@ def test_a_model_whose_tokens_see_few_others_is_refused_if_rows_are_longer(tiny_
         check_model(CUT, job(tmp_path, task={**TASK, "max_length": 33}))
 
 
-def test_a_plan_of_memory_passes_over_rows_in_parts() -> None:
-    assert "zero3_sp2" not in planned()
+def test_a_plan_counts_parts_of_rows_and_offers_them_to_jobs_that_can_have_them(tiny_llama: Path) -> None:
+    whole, cut = (_plan(tiny_llama, deepspeed=name) for name in ("zero3", "zero3_sp2"))
+    half, two = (_plan(tiny_llama, deepspeed="zero3_sp2", schedule={"batch_size": size}) for size in (1, 2))
+    assert _activations(cut) == _activations(whole)  # of twice as many rows
+    assert _activations(half) == _activations(two) / 2
+    assert "zero3_sp2" in _offered(whole)
+    assert "zero3_sp2" not in _offered(_plan(tiny_llama, task={"name": "text-classification"}))
+    assert "zero3_sp2" not in _offered(_plan(SAMPLE_MODEL))
+    assert "zero3_sp2" not in _offered(_plan(tiny_llama, 3, schedule={"batch_size": 6}))
+
+
+def _plan(model: Path | str, ranks: int = 2, **settings: Any) -> Plan:
+    return plan(job(model, **{"deepspeed": "zero3", "task": TASK, **settings}), ranks, Machine("cpu", 0))
+
+
+def _activations(found: Plan) -> float:
+    return next(term.bytes for term in found.current.terms if term.name == "activations")
+
+
+def _offered(found: Plan) -> set[str]:
+    return {one.changes["deepspeed"] for one in found.others}

@@ -21,9 +21,12 @@ from like_one_process import (
 from tiny_runs import the_run
 from transformers import AutoModelForCausalLM
 
-from backend.deepspeed_config import planned, read
+from backend.deepspeed_config import read
 from backend.errors import UserError
-from backend.layers import layout_of
+from backend.layers import computed
+from backend.planning.advisor import Machine, Plan, plan
+from backend.planning.families import read_shape
+from backend.sources import SAMPLE_MODEL
 from backend.tensor_parallel import MODEL_TYPES, check_checkpoint, check_model, degree
 
 
@@ -143,8 +146,28 @@ def test_a_checkpoint_of_other_parts_is_refused(tmp_path: Path) -> None:
         check_checkpoint(tmp_path, {})
 
 
-def test_a_plan_of_memory_passes_over_cut_layers() -> None:
-    assert "zero1_tp2" not in planned()
-    assert "zero1" in planned()
-    with pytest.raises(UserError, match="cuts layers into parts; its memory cannot be told before it trains"):
-        layout_of(job().model_copy(update={"deepspeed": "zero1_tp2"}), 2, "fp32")
+def test_a_plan_counts_what_a_process_has_of_cut_layers_and_offers_them_to_jobs_that_can_have_them() -> None:
+    whole, cut = (_plan(deepspeed=name) for name in ("zero1", "zero1_tp2"))
+    shape = read_shape(SAMPLE_MODEL)
+    layers = sum(stack.parameters for stack in shape.stacks)
+    gone = _term(whole, "weights") - _term(cut, "weights")
+    assert gone == pytest.approx(layers / 2 * 4, rel=0.01)  # biases and norms stay
+    assert _term(cut, "activations") < 2 * _term(whole, "activations")  # of twice as many rows
+    assert "zero1_tp2" in {one.changes["deepspeed"] for one in whole.others}
+    assert "zero1_tp2" not in {one.changes["deepspeed"] for one in _plan(tuning={"name": "lora"}).others}
+    assert "zero1_tp2" not in {one.changes["deepspeed"] for one in _plan(3, schedule={"batch_size": 6}).others}
+
+
+def test_a_table_of_layers_does_not_tell_of_cut_ones(tiny_model: Path, tiny_data: Path) -> None:
+    task = {"name": "text-classification", "max_length": 32}
+    cut = job(tiny_model, data={"train": str(tiny_data)}, task=task, deepspeed="zero1_tp2")
+    with pytest.raises(UserError, match="cuts layers into parts, which a table of whole layers cannot tell"):
+        computed(cut, 2)
+
+
+def _plan(ranks: int = 2, **settings: Any) -> Plan:
+    return plan(job(SAMPLE_MODEL, **{"deepspeed": "zero2", **settings}), ranks, Machine("cpu", 0))
+
+
+def _term(found: Plan, name: str) -> float:
+    return next(term.bytes for term in found.current.terms if term.name == name)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from like_one_process import assert_the_same, flags, resolved, train_alone, train_in_two_parts, train_ranks
+from like_one_process import assert_the_same, flags, job, resolved, train_alone, train_in_two_parts, train_ranks
 from tiny_runs import the_run
 
-from backend.deepspeed_config import check_machine, planned, read
+from backend.deepspeed_config import check_machine, read
 from backend.errors import UserError
+from backend.planning.advisor import Machine, Plan, plan
+from backend.sources import SAMPLE_MODEL
 
 SIZE = "zero_hpz_partition_size"
 
@@ -72,6 +74,15 @@ def test_fewer_bits_are_refused_where_there_are_no_kernels_for_them() -> None:
         check_machine({"zero_optimization": {"stage": 3, "zero_quantized_weights": True}})
 
 
-def test_a_plan_of_memory_passes_over_second_copies() -> None:
-    assert "zero3_hpz" not in planned()
-    assert "zero3" in planned()
+def test_a_plan_counts_second_copies_and_does_not_offer_them_to_one_host() -> None:
+    one, two = (_plan(name) for name in ("zero3", "zero3_hpz"))
+    assert _weights(two) == 2 * _weights(one)
+    assert "zero3_hpz" not in {other.changes["deepspeed"] for other in one.others}
+
+
+def _plan(name: str) -> Plan:
+    return plan(job(SAMPLE_MODEL, deepspeed=name), 2, Machine("cpu", 0))
+
+
+def _weights(found: Plan) -> float:
+    return next(term.bytes for term in found.current.terms if term.name == "weights")
