@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,23 @@ class DeepSpeedEngine:
         if own is None:
             self._engine.basic_optimizer.register_step_post_hook(count_moves_alone)
         self.group = group
-        self.whole_rows = RowShare.of(group, self._degree)
-        self.rows = RowShare.parts_of(group, size) if self._parts else self.whole_rows
+        self.held = RowShare.of(group, self._degree)
+        self.rows = RowShare.parts_of(group, size) if self._parts else self.held
         self.device = self._engine.device
         self.model = self._engine.module
         self._reports_norm = hasattr(self._engine.optimizer, "_global_grad_norm")
         if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
             self._engine.optimizer.check_grad_overflow = True
         self._swaps = swaps(config)
-        self._share = averaged_over(config, self.whole_rows.ranks) * moved.schedule.accumulation_steps
+        self._share = averaged_over(config, self.held.ranks) * moved.schedule.accumulation_steps
 
     def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
         """Return this rank's tokens of the rows, where ranks share them."""
         return self._parts.of(inputs, targets) if self._parts else (inputs, targets)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Give the model whole rows as long as this lasts."""
+        return self._parts.whole() if self._parts else nullcontext()
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs."""
@@ -138,7 +142,7 @@ class DeepSpeedEngine:
         load_scale(optimizer, folder)
 
     def _pieces(self) -> Iterator[Piece]:
-        return deepspeed_pieces(self.model, self._engine.optimizer, self.whole_rows)
+        return deepspeed_pieces(self.model, self._engine.optimizer, self.held)
 
     def _part_of(self, folder: Path) -> Path:
         return part_of(folder, self.group.rank, self._degree)

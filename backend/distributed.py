@@ -31,7 +31,8 @@ class RowShare(NamedTuple):
 
     rank: int  # the number of the share
     ranks: int  # how many shares there are
-    copies: int = 1  # how many ranks find the same loss for each of them
+    copies: int = 1  # how many ranks read each of them, and find the same
+    parts: int = 1  # how many ranks have a part of each of them, and find a part
 
     @classmethod
     def of(cls, group: Group, copies: int) -> RowShare:
@@ -41,7 +42,7 @@ class RowShare(NamedTuple):
     @classmethod
     def parts_of(cls, group: Group, size: int) -> RowShare:
         """Return the share of a rank, where so many ranks in a row have parts of its rows, and of their loss."""
-        return cls(group.rank // size, group.ranks // size)
+        return cls(group.rank // size, group.ranks // size, parts=size)
 
 
 class Group(Protocol):

@@ -42,13 +42,16 @@ class Engine(Protocol):
     """A model, its optimizer and the ranks that share them. Every call is made by all ranks together."""
 
     group: Group
-    rows: RowShare  # of a training batch
-    whole_rows: RowShare  # of what is evaluated, where no row is cut into parts
+    rows: RowShare
+    held: RowShare  # of what it trains: ranks that hold parts of one model between them have the same share
     device: torch.device
     model: nn.Module
 
     def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
-        """Return what this rank has of the training rows that it reads: inputs and targets."""
+        """Return what this rank has of rows, for `forward`: inputs and targets."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Give the model whole rows as long as this lasts, where `forward` has parts of them."""
 
     def forward(self, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the model's outputs for a batch of this rank."""
@@ -87,7 +90,7 @@ class PlainEngine:
 
     def __init__(self, model: nn.Module, moved: Moved, precision: str, device: torch.device) -> None:
         self.group: Group = OneProcess()
-        self.rows = self.whole_rows = RowShare.of(self.group, 1)
+        self.rows = self.held = RowShare.of(self.group, 1)
         self.device = device
         self.model = model.to(device)
         self._schedule = moved.schedule
@@ -99,6 +102,10 @@ class PlainEngine:
     def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
         """Return all of the rows."""
         return inputs, targets
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Change nothing."""
+        return nullcontext()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()

@@ -47,24 +47,23 @@ class Evaluation:
 
     def of(self, split: Split) -> tuple[Report, float]:
         """Return the report and the mean loss over a split; every row counts once, whatever the number of ranks."""
-        group, rows = self.engine.group, self.engine.whole_rows
+        group, rows = self.engine.group, self.engine.rows
         batches = list(by_length(split.lengths.tolist(), self._evaluation_batch(split)))
         parts: list[tuple[int, Part]] = []
         loss_sum = 0.0
         with torch.no_grad():
             for windows, counts in deal(batches, rows.rank, rows.ranks):
                 features = split.features(windows)
-                loss, outputs = self._answers(features)
+                loss, said = self._answers(features)
                 if counts:
                     loss_sum += loss / rows.copies
-                    pairs = zip(features, outputs, strict=True)
-                    parts += zip(windows, (self.task.read(*pair, self.context) for pair in pairs), strict=True)
-        report = self._scored(group.gather(parts), split)
+                    parts += zip(windows, said, strict=True)
+        report = self._scored(group.gather([] if group.rank % rows.copies else parts), split)
         return report, group.sum([loss_sum])[0] / max(1, int(split.target_counts.sum()))
 
-    def _answers(self, features: Sequence[Features]) -> tuple[float, list[Outputs]]:
-        """Return the loss and the outputs of some windows, with what the model writes if the task wants it to."""
-        inputs, targets = self.tensors(features)
+    def _answers(self, features: Sequence[Features]) -> tuple[float, list[Part]]:
+        """Return the loss of some windows and what they say, with what the model writes if the task wants it to."""
+        inputs, targets = self.engine.part(*self.tensors(features))
         found = self.engine.forward(inputs)
         loss = self.task.loss(found, targets, 0.0).item()
         outputs = {name: found[name].float().cpu().numpy() for name in self.task.outputs}
@@ -75,18 +74,24 @@ class Evaluation:
             writer = steps(self.task.architecture, self.engine.model, tokenizer)
             prompts = pad([self.task.prompt(one) for one in features], tokenizer.pad_id)
             stops = self.task.stop_ids(self.context)
-            written = generate(writer, prompts, settings, stops, lambda mine: group.sum([mine])[0] > 0)
+            with self.engine.whole():
+                written = generate(writer, prompts, settings, stops, lambda mine: group.sum([mine])[0] > 0)
             said = [{**one, GENERATED: np.asarray(tokens)} for one, tokens in zip(said, written, strict=True)]
-        return loss, said
+        if self.engine.rows.parts > 1:  # then the outputs are of a part of each window
+            of_part = {name: target.tolist() for name, target in targets.items()}
+            features = [{**one, **{name: of_part[name][n] for name in of_part}} for n, one in enumerate(features)]
+        return loss, [self.task.read(*pair, self.context) for pair in zip(features, said, strict=True)]
 
     def _scored(self, gathered: Sequence[Sequence[tuple[int, Part]]], split: Split) -> Report:
         group = self.engine.group
         report = None
         if group.rank == 0:
-            of_window = dict(part for parts in gathered for part in parts)
+            of_window: list[list[Part]] = [[] for _ in split.of_row]
+            for window, part in (one for of_rank in gathered for one in of_rank):
+                of_window[window].append(part)
             parts: list[list[Part]] = [[] for _ in range(split.row_count)]
             for window, row in enumerate(split.of_row.tolist()):
-                parts[row].append(of_window[window])
+                parts[row].append(_together(of_window[window]))
             rows = split.rows(range(split.row_count))
             answers = [self.task.decode(said, row, self.context) for said, row in zip(parts, rows, strict=True)]
             report = self.task.score(answers, rows, self.context)
@@ -100,8 +105,17 @@ class Evaluation:
         Without gradients and optimizer work, twice a micro-batch fits; but a model that writes answers each token with
         a number for each word of its vocabulary.
         """
-        parts = self.engine.whole_rows.ranks * self.schedule.accumulation_steps
+        parts = self.engine.rows.ranks * self.schedule.accumulation_steps
         windows = max(2 * self.schedule.batch_size // parts, 8)
         if self.task.architecture == "encoder":
             return windows
-        return max(1, min(windows, WRITTEN_TOKENS // int(split.lengths.max())))
+        return max(1, min(windows, WRITTEN_TOKENS * self.engine.rows.parts // int(split.lengths.max())))
+
+
+def _together(parts: Sequence[Part]) -> Part:
+    """Return what ranks say of a window that they share: numbers are of their parts and add up, the rest is alike."""
+    first, *others = parts
+    return {
+        key: sum((other[key] for other in others), value) if isinstance(value, int | float) else value
+        for key, value in (first.items() if others else ())
+    } or first

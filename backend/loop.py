@@ -269,4 +269,4 @@ class Loop:
         self.engine.load(folder / "engine")
         rank, ranks = self.engine.group.rank, self.engine.group.ranks
         if not load_rng(folder, rank, ranks):
-            seed_rank(self.seed, self.engine.whole_rows.rank, self.progress.step)
+            seed_rank(self.seed, self.engine.held.rank, self.progress.step)

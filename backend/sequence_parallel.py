@@ -7,6 +7,7 @@ the heads. Activations of a long text thus take a part of the memory. Nothing he
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ def _sizes(heads: int, keys: int) -> list[int]:
 
 
 class Parts:
-    """What a rank has of the rows of a training: its part of their tokens."""
+    """What a rank has of rows: its part of their tokens."""
 
     def __init__(self, model: Any, size: int) -> None:
         from deepspeed.runtime.sequence_parallel import parallel_state_sp
@@ -141,8 +142,8 @@ class Parts:
         parallel_state_sp.initialize_sequence_parallel(size)
         self.groups: Any = parallel_state_sp  # DeepSpeed's knowledge of which ranks share rows
         self._size, self._rank = size, parallel_state_sp.get_sequence_parallel_rank()
-        self._model = model
-        self._whole, self._mask_of_whole = sdpa_attention_forward, sdpa_mask
+        self._attention_of_whole, self._mask_of_whole = sdpa_attention_forward, sdpa_mask
+        self._cut = True
         self._exchange = cache(self._exchange_for)
         AttentionInterface.register(ATTENTION, self._attend)
         AttentionMaskInterface.register(ATTENTION, self._mask)
@@ -172,14 +173,23 @@ class Parts:
         }
         return mine, {"labels": labels.narrow(1, begin, length + 1)}
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let the model read whole rows as long as this lasts, as it must to write on from them."""
+        self._cut = False
+        try:
+            yield
+        finally:
+            self._cut = True
+
     def _mask(self, *sizes: Any, **others: Any) -> Any:
         """Return the mask of whole rows that transformers asks for; of parts it would be wrong, see `_apart`."""
-        return None if self._model.training else self._mask_of_whole(*sizes, **others)
+        return None if self._cut else self._mask_of_whole(*sizes, **others)
 
     def _attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **others: Any) -> Any:
-        """Let the tokens of all ranks see each other, by a part of the heads; an evaluation has whole rows."""
-        if not module.training:
-            return self._whole(module, query, key, value, mask, **others)
+        """Let the tokens of all ranks see each other, by a part of the heads."""
+        if not self._cut:
+            return self._attention_of_whole(module, query, key, value, mask, **others)
         if "position_ids" not in others:  # DeepSpeed asks for them, for kinds of attention that need them
             others["position_ids"] = query.new_zeros(len(query), query.shape[2], dtype=int)  # type: ignore[call-overload]
         rows, heads, length, width = query.shape
@@ -194,7 +204,7 @@ class Parts:
         from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
 
         return UlyssesSPAttentionHF(
-            attn=self._whole,
+            attn=self._attention_of_whole,
             batch_size=rows,
             attn_head_count=heads,
             attn_head_size=width,

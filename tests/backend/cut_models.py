@@ -122,7 +122,7 @@ def compare(place: dict[str, str], kinds: Sequence[str], sharing: Sharing, found
 def answers(engine: Any, batch: Batch) -> torch.Tensor:
     """Return what the model says to whole rows when it is not trained."""
     engine.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), engine.whole():
         found: torch.Tensor = engine.forward(batch[0])["logits"]
     engine.model.train()
     return found
