@@ -115,7 +115,9 @@ class Evaluation:
 def _together(parts: Sequence[Part]) -> Part:
     """Return what ranks say of a window that they share: numbers are of their parts and add up, the rest is alike."""
     first, *others = parts
+    if not others:
+        return first
     return {
         key: sum((other[key] for other in others), value) if isinstance(value, int | float) else value
-        for key, value in (first.items() if others else ())
-    } or first
+        for key, value in first.items()
+    }
