@@ -57,7 +57,14 @@ def connect() -> Connection:
         _await_compilers(local_rank)
         deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
         _drop_names_of_shared_memory()
+        _speed_up()
     return Connection(TorchGroup(device), device, launched=True)
+
+
+def _speed_up() -> None:
+    from backend.gathering import speed_up  # which needs torch
+
+    speed_up()
 
 
 def _await_compilers(local_rank: int) -> None:

@@ -45,6 +45,7 @@ MAY_BE_HEAVY = {
     "backend.ending",
     "backend.evaluating",
     "backend.frozen_cache",
+    "backend.gathering",
     "backend.loop",
     "backend.loss_scale",
     "backend.measuring",
