@@ -13,10 +13,7 @@ from backend.distributed import ranks_of_host
 from backend.errors import UserError
 from backend.planning.families import read_shape
 from backend.planning.shape import Shape
-from backend.sequence_parallel import parts
 from backend.spec import JobSpec
-from backend.tensor_parallel import SIZE, degree, settle
-from backend.tensor_parallel import faults as cut_faults
 
 FOLDER = Path(__file__).resolve().parent.parent / "ds_configs"
 
@@ -91,7 +88,7 @@ def resolve(config: dict[str, Any], job: JobSpec, ranks: int, precision: str, sc
     if faults:
         advice = 'write "auto" there to let the job decide, or change the job'
         raise UserError("\n".join([f'deepspeed "{job.deepspeed}" contradicts the job:', *faults, advice]))
-    settle(resolved)
+    tensor_parallel.settle(resolved)
     resolved["zero_allow_untested_optimizer"] = True  # torch's own AdamW is handed in where the file names none
     return resolved
 
@@ -116,7 +113,7 @@ def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[st
             key = f"zero_optimization.offload_{what}"
             yield f"{key} needs an optimizer of DeepSpeed's own; add the section optimizer that zero2_offload has"
     yield from (f"zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks)))
-    yield from cut_faults(config, job)
+    yield from tensor_parallel.faults(config, job)
     yield from sequence_parallel.faults(config, job)
 
 
@@ -196,7 +193,10 @@ class Groups(NamedTuple):
 
 def _groups(config: dict[str, Any], ranks: int) -> Groups:
     """Return the groups of processes that read the same rows. Raises UserError if the ranks do not make whole ones."""
-    sizes = {SIZE: degree(config), sequence_parallel.SIZE: parts(config)}
+    sizes = {
+        tensor_parallel.SIZE: tensor_parallel.degree(config),
+        sequence_parallel.SIZE: sequence_parallel.parts(config),
+    }
     for key, size in sizes.items():
         if ranks % size:
             lower, upper = ranks // size * size, -(-ranks // size) * size

@@ -48,6 +48,8 @@ def connect() -> Connection:
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 
+    from backend.gathering import speed_up
+
     accelerator = get_accelerator()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if accelerator.device_name() != "cpu":
@@ -57,14 +59,8 @@ def connect() -> Connection:
         _await_compilers(local_rank)
         deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
         _drop_names_of_shared_memory()
-        _speed_up()
+        speed_up()
     return Connection(TorchGroup(device), device, launched=True)
-
-
-def _speed_up() -> None:
-    from backend.gathering import speed_up  # which needs torch
-
-    speed_up()
 
 
 def _await_compilers(local_rank: int) -> None:

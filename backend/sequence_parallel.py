@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from backend.cuts import known_config, own_loss
 from backend.errors import UserError
 from backend.interfaces import IGNORED
-from backend.sources import model_source
 from backend.tasks import TASKS
 from backend.tensor_parallel import SIZE as TENSOR_SIZE
 from backend.tensor_parallel import degree
@@ -80,9 +80,9 @@ def _faults_of_job(job: JobSpec) -> Iterator[str]:
         fit = " and ".join(name for name, task in TASKS.items() if task.architecture == "decoder")
         yield f'cuts rows whose tokens are told from those before them, of {fit}, but task.name is "{job.task.name}"'
     if job.tuning.name not in TUNINGS:
-        yield f'needs tuning.name "{" or ".join(TUNINGS)}", but it is "{job.tuning.name}"'
-    if wanted := [name for name, options in job.objectives if options is not None]:
-        yield f"trains with the task's own loss; leave out objectives.{', objectives.'.join(wanted)}"
+        possible = '" or "'.join(TUNINGS)
+        yield f'needs tuning.name "{possible}", but it is "{job.tuning.name}"'
+    yield from own_loss(job)
 
 
 def suits(config: Mapping[str, Any], shape: Shape | None) -> bool:
@@ -99,14 +99,8 @@ def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
     size = parts(config)
     if size == 1:
         return
-    from transformers import AutoConfig
-
-    model = AutoConfig.from_pretrained(model_source(job.model), revision=job.revision, trust_remote_code=False)
-    if model.model_type not in MODEL_TYPES:
-        raise UserError(
-            f'model "{job.model}": {SIZE} {size} knows the attention of {", ".join(MODEL_TYPES)}, not of model_type '
-            f'"{model.model_type}"; make room with zero3 or schedule.activation_checkpointing, whatever the model'
-        )
+    instead = "make room with zero3 or schedule.activation_checkpointing"
+    model = known_config(job, MODEL_TYPES, f"{SIZE} {size} knows the attention of", instead)
     window = getattr(model, "sliding_window", None) if getattr(model, "use_sliding_window", True) else None
     longest = getattr(job.task, "max_length", 0)
     if window and window < longest:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.cuts import known_config, own_loss
 from backend.errors import UserError
-from backend.sources import model_source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +67,7 @@ def faults(config: Mapping[str, Any], job: JobSpec) -> Iterator[str]:
         yield f"{SECTION}.{key} is set there, but tunewright cuts layers by {SIZE} alone; leave it out"
     if job.tuning.name != "full":
         yield f'{SIZE} {size} needs tuning.name "full", but it is "{job.tuning.name}": what is added would not be cut'
-    if wanted := [name for name, options in job.objectives if options is not None]:
-        yield f"{SIZE} {size} trains with the task's own loss; leave out objectives.{', objectives.'.join(wanted)}"
+    yield from (f"{SIZE} {size} {fault}" for fault in own_loss(job))
 
 
 def suits(config: Mapping[str, Any], shape: Shape | None) -> bool:
@@ -85,14 +84,8 @@ def check_model(config: Mapping[str, Any], job: JobSpec) -> None:
     size = degree(config)
     if size == 1:
         return
-    from transformers import AutoConfig
-
-    model = AutoConfig.from_pretrained(model_source(job.model), revision=job.revision, trust_remote_code=False)
-    if model.model_type not in MODEL_TYPES:
-        raise UserError(
-            f'model "{job.model}": {SIZE} {size} cuts the layers of {", ".join(MODEL_TYPES)}, not of model_type '
-            f'"{model.model_type}"; choose zero3 to share weights out among processes, whatever the model'
-        )
+    instead = "choose zero3 to share weights out among processes"
+    model = known_config(job, MODEL_TYPES, f"{SIZE} {size} cuts the layers of", instead)
     odd = [f"{name} {count}" for name in CUT if (count := getattr(model, name, None)) and count % size]
     if odd:
         raise UserError(

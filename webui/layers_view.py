@@ -32,7 +32,7 @@ def explained(layout: Layout) -> str:
     how = f"ZeRO stage {layout.stage} over {layout.ranks} processes" if layout.launched else "one process"
     away = [f"the {what} kept on {device}" for what, device in layout.offload.items()]
     if layout.copy_parts:
-        away.append(f"a second copy of the weights in each {layout.copy_parts}")
+        away.append(f"a second copy of the weights in each group of {layout.copy_parts}")
     kept = f" with {' and '.join(away)}" if away else ""
     return (
         f"Bytes of each process: {how}, {layout.precision}, Adam{kept}. What the batches need comes on top: it grows "

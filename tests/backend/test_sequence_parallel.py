@@ -119,7 +119,7 @@ TASK = {"name": "causal-language-modelling"}
             {"task": {"name": "text-classification"}},
             'dialogue and causal-language-modelling, but task.name is "text-classification"',
         ),
-        ({}, {"tuning": {"name": "bitfit"}}, 'needs tuning.name "full or lora", but it is "bitfit"'),
+        ({}, {"tuning": {"name": "bitfit"}}, 'needs tuning.name "full" or "lora", but it is "bitfit"'),
         ({}, {"objectives": {"r_drop": {}}}, "trains with the task's own loss; leave out objectives.r_drop"),
     ],
 )
