@@ -175,6 +175,12 @@ def halves(config: dict[str, Any]) -> str:
     return next((name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")), "")
 
 
+def leaves_gradients(config: dict[str, Any]) -> bool:
+    """Tell whether gradients are left as torch computes them for torch's own optimizer: whole and in full precision."""
+    stage = config.get("zero_optimization", {}).get("stage", 0)
+    return stage == 0 and not halves(config) and "torch_autocast" not in config
+
+
 class Groups(NamedTuple):
     """The processes of a job, so many of which read the same rows."""
 

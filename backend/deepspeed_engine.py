@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from backend.deepspeed_config import shares_weights, swaps
+from backend.deepspeed_config import leaves_gradients, shares_weights, swaps
 from backend.distributed import Group, RowShare
 from backend.engine import Save, Tensors, Update, full_precision, saver
 from backend.errors import UserError
@@ -20,6 +19,7 @@ from backend.optimizer import (
     Moved,
     Rate,
     adamw,
+    clip,
     count_moves_alone,
     parameter_groups,
     set_learning_rate,
@@ -27,6 +27,7 @@ from backend.optimizer import (
     without_moves,
 )
 from backend.pieces import deepspeed_pieces, named_tensors, refresh
+from backend.reducing import add_up, adds_up
 from backend.saved_state import Piece, held, restore
 from backend.sequence_parallel import Parts, averaged_over, parts
 from backend.sharing_out import share_out
@@ -46,12 +47,13 @@ class DeepSpeedEngine:
         own = None if "optimizer" in config else adamw(model, moved)
         groups = parameter_groups(model, moved) if own is None else None
         self._degree, size = degree(config), parts(config)
+        self._clips = moved.schedule.clip_norm if leaves_gradients(config) else 0
         self._parts = Parts(model, size) if size > 1 else None
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=own,
             model_parameters=groups,
-            config=config,
+            config=config | ({"gradient_clipping": 0.0} if self._clips else {}),  # with the norm that is wanted anyway
             dist_init_required=False,
             mpu=self._parts.groups if self._parts else grouped(self._degree),
         )
@@ -66,7 +68,11 @@ class DeepSpeedEngine:
         if hasattr(self._engine.optimizer, "check_grad_overflow"):  # off in bf16, where NaN would move the weights
             self._engine.optimizer.check_grad_overflow = True
         self._swaps = swaps(config)
-        self._share = averaged_over(config, self.held.ranks) * moved.schedule.accumulation_steps
+        self._adds_up = leaves_gradients(config) and adds_up(config)
+        if self._adds_up:
+            self._engine.enable_backward_allreduce = False
+        averaged = 1 if self._adds_up else averaged_over(config, self.held.ranks)
+        self._share = averaged * moved.schedule.accumulation_steps
 
     def part(self, inputs: Mapping[str, Any], targets: Mapping[str, Tensor]) -> Tensors:
         """Return this rank's tokens of the rows, where ranks share them."""
@@ -89,6 +95,8 @@ class DeepSpeedEngine:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient; DeepSpeed averages over rows and accumulation, which is undone to get the sum."""
         self._engine.backward(loss * self._share)
+        if self._adds_up and self.is_last_part:
+            add_up(trainable(self.model))
 
     @property
     def is_last_part(self) -> bool:
@@ -110,7 +118,7 @@ class DeepSpeedEngine:
             return None
         set_learning_rate(self._engine.optimizer, learning_rate)
         # Without ZeRO and mixed precision the optimizer is torch's own, which knows no norm.
-        norm = None if self._reports_norm else _gradient_norm(self.model)
+        norm = None if self._reports_norm else clip(self.model, self._clips)
         unsound = norm is not None and not math.isfinite(norm)
         skipped_before = self._engine.skipped_steps
         # DeepSpeed's own optimizers see for themselves that a gradient is not finite.
@@ -166,8 +174,3 @@ class DeepSpeedEngine:
                     gone = full is None and hasattr(tensor, "ds_id")  # as soon as the next one is gathered
                     gathered[name] = full_precision(found.clone() if gone else found)
         return gathered
-
-
-def _gradient_norm(model: nn.Module) -> float:
-    gradients = [weight.grad for weight in trainable(model) if weight.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))

@@ -6,6 +6,7 @@ last step of an accumulation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,13 +17,7 @@ from torch import Tensor, nn
 
 from backend.distributed import Group, OneProcess, RowShare
 from backend.loss_scale import load_scale, save_scale, scale_of
-from backend.optimizer import (
-    Moved,
-    Rate,
-    adamw,
-    set_learning_rate,
-    trainable,
-)
+from backend.optimizer import Moved, Rate, adamw, clip, set_learning_rate
 from backend.pieces import named_tensors, plain_pieces
 from backend.saved_state import held, restore, write
 from backend.tensor_parallel import part_of
@@ -138,14 +133,13 @@ class PlainEngine:
             return None
         set_learning_rate(self._optimizer, learning_rate)
         self._scaler.unscale_(self._optimizer)
-        limit = self._schedule.clip_norm or float("inf")
-        grad_norm = nn.utils.clip_grad_norm_(trainable(self.model), limit)
-        skipped = not bool(torch.isfinite(grad_norm))
+        grad_norm = clip(self.model, self._schedule.clip_norm)
+        skipped = not math.isfinite(grad_norm)
         if self._scaler.is_enabled() or not skipped:  # a scaler sees for itself, and lowers the scale
             self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
-        return Update(float(grad_norm), skipped)
+        return Update(grad_norm, skipped)
 
     def saving(self, *, later: bool) -> Save:
         """Return what writes weights and optimizer state; with `later` of a copy."""

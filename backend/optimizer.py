@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -46,6 +47,11 @@ def adamw(model: nn.Module, moved: Moved) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(parameter_groups(model, moved), lr=moved.schedule.learning_rate, fused=True)
     optimizer.register_step_post_hook(count_moves_alone)
     return optimizer
+
+
+def clip(model: nn.Module, limit: float) -> float:
+    """Return the norm of the whole gradient, and shorten the gradient to `limit` if it is longer; 0 is no limit."""
+    return float(nn.utils.clip_grad_norm_(trainable(model), limit or math.inf))
 
 
 def count_moves_alone(optimizer: torch.optim.Optimizer, *_: Any) -> None:

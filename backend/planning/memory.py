@@ -137,11 +137,13 @@ def _gaps(kept: States, work: Work, layout: Layout, device: str) -> Term:
 def _buffers(amount: Amount, layout: Layout, low: int) -> Term:
     """Return what DeepSpeed collects gradients in before it sends them, and under ZeRO-3 what it gathers.
 
-    In stage 0 gradients that go together are copied to one place; stages 1 and 2 have two such places, so that one
-    fills while the other is sent; so has stage 3, beside the gradients themselves, all weights of a pass, and its share
-    of the gradients once more while the optimizer moves the weights.
+    In stage 0 gradients in full precision are sent from where they are, and halves that go together are copied to one
+    place; stages 1 and 2 have two such places, so that one fills while the other is sent; so has stage 3, beside the
+    gradients themselves, all weights of a pass, and its share of the gradients once more while the optimizer moves the
+    weights.
     """
-    if not layout.launched or layout.ranks == 1:
+    in_place = layout.stage == 0 and layout.precision == "fp32"
+    if not layout.launched or layout.ranks == 1 or in_place:
         return Term(name="buffers", bytes=0, how="", source=ZERO)
     together = min(amount.trainable, BUCKET) * low
     if layout.stage < STAGE_3:
