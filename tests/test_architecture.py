@@ -69,6 +69,7 @@ MAY_BE_HEAVY = {
     "backend.pruning.cutting",
     "backend.pruning.pruning",
     "backend.pruning.scores",
+    "backend.reducing",
     "backend.rng",
     "backend.saved_state",
     "backend.session",
