@@ -71,14 +71,16 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout, device: str)
     """Return the sum for each process while it trains; `amount` is of the whole model with its head."""
     kept = states(amount, layout, device)
     fused, low = device == "cuda", 2 if layout.launched and layout.precision != "fp32" else 4
+    passing = [_activations(shape, work, low, device, fused=fused), _outputs(work, device)]
     found = [
         _runtime(layout, device),
         Term(name="weights", bytes=kept.weights, how=_shared(layout, 3), source=ZERO),
         Term(name="gradients", bytes=kept.gradients, how=_shared(layout, 2), source=ZERO),
         Term(name="optimizer", bytes=kept.optimizer, how=f"Adam's averages; {_shared(layout, 1)}", source=ZERO),
-        _activations(shape, work, low, device, fused=fused),
-        _outputs(work, device),
+        *passing,
+        _norm(shape, amount, layout, sum(term.bytes for term in passing)),
         _gaps(kept, work, layout, device),
+        _cast(amount, layout, low, device),
         _buffers(amount, layout, low),
     ]
     return tuple(term for term in found if term.bytes)
@@ -122,6 +124,24 @@ def _outputs(work: Work, device: str) -> Term:
     tokens = work.tokens
     how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
     return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK[device], how=how, source=ACTIVATIONS)
+
+
+def _norm(shape: Shape, amount: Amount, layout: Layout, passing: float) -> Term:
+    """Return what stages 1 and 2 take for the norm of the gradient beyond what a pass took before.
+
+    DeepSpeed computes it in fp64, of one matrix after the other of what a process has of them.
+    """
+    largest = min(shape.embedding, amount.trainable / layout.holders)
+    size = max(8 * largest - passing, 0.0) if layout.launched and layout.stage in (1, 2) else 0.0
+    how = "the largest part of the gradient in fp64 for its norm, less what a pass has given back"
+    return Term(name="norm", bytes=size, how=how, source=MEASURED)
+
+
+def _cast(amount: Amount, layout: Layout, low: int, device: str) -> Term:
+    """Return what lies idle on CPUs where weights came in full precision and are cast; stage 3 casts as it loads."""
+    idle = device == "cpu" and layout.stage < STAGE_3
+    size = (amount.parameters - amount.packed) * (4 - low) if idle else 0
+    return Term(name="cast", bytes=size, how="the other half of the weights, which came in fp32", source=MEASURED)
 
 
 def _gaps(kept: States, work: Work, layout: Layout, device: str) -> Term:

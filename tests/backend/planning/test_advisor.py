@@ -66,6 +66,24 @@ def test_weights_that_do_not_move_have_no_gradients() -> None:
     assert few.bytes < all_move.bytes - 0.25 * GB
 
 
+def test_the_norm_of_the_gradient_counts_where_it_takes_more_than_a_pass_has_given_back() -> None:
+    def norm(rows: int, **more: Any) -> float:
+        terms = planned(0, schedule={"batch_size": rows}, **more).current.terms
+        return sum(term.bytes for term in terms if term.name == "norm")
+
+    assert norm(2) > norm(4) == 0
+    assert norm(2, deepspeed="zero0") == norm(2, deepspeed="zero3") == 0
+
+
+def test_weights_that_are_cast_leave_half_of_their_place_idle_on_a_cpu() -> None:
+    def cast(device: str, **more: Any) -> float:
+        terms = planned(0, 2, device, **more).current.terms
+        return sum(term.bytes for term in terms if term.name == "cast")
+
+    assert cast("cpu", precision="bf16") == pytest.approx(2 * 22.7e6, rel=0.01)  # MiniLM's weights, 2 bytes of 4 each
+    assert cast("cuda", precision="bf16") == cast("cpu") == cast("cpu", precision="bf16", deepspeed="zero3") == 0
+
+
 def test_every_term_says_where_it_comes_from() -> None:
     for term in planned(0).current.terms:
         assert term.how
