@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from backend import sequence_parallel, tensor_parallel, zero_plus
 from backend.distributed import ranks_of_host
 from backend.errors import UserError
+from backend.offload import PLACES, offloaded
 from backend.planning.families import read_shape
 from backend.planning.shape import Shape
 from backend.spec import JobSpec
@@ -25,8 +26,9 @@ BUCKETS = {
 }
 ALIGNED = 1024  # DeepSpeed takes no odd sizes
 PERSISTENT = {"zero_optimization.stage3_param_persistence_threshold": 100_000}  # smaller weights are never shared out
-NVME_PATHS = ("zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path")
+NVME_PATHS = tuple(f"zero_optimization.{section}.nvme_path" for section in PLACES.values())
 STAGE_3 = 3
+LEAST = {"optimizer": 1, "weights": STAGE_3}  # what can be kept elsewhere -> the first stage that does it
 ALWAYS = {  # absent means the same as "auto"
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -102,15 +104,13 @@ def _impossible(config: dict[str, Any], job: JobSpec, ranks: int) -> Iterator[st
             "schedule.save_in_background is true in the job"
         )
     stage = int(zero.get("stage", 0))
-    for what, least in (("optimizer", 1), ("param", 3)):
-        device = (zero.get(f"offload_{what}") or {}).get("device", "none")
-        if device != "none" and stage < least:
-            yield f"zero_optimization.offload_{what} needs stage {least} or more, but stage is {stage}"
+    for what, device in offloaded(config).items():
+        key, least = f"zero_optimization.{PLACES[what]}", LEAST[what]
+        if stage < least:
+            yield f"{key} needs stage {least} or more, but stage is {stage}"
         elif device == "nvme" and stage < STAGE_3:
-            key = f"zero_optimization.offload_{what}.device"
-            yield f"{key} nvme needs stage {STAGE_3}; below it state stays in memory"
-        elif device != "none" and what == "optimizer" and "optimizer" not in config:
-            key = f"zero_optimization.offload_{what}"
+            yield f"{key}.device nvme needs stage {STAGE_3}; below it state stays in memory"
+        elif what == "optimizer" and "optimizer" not in config:
             yield f"{key} needs an optimizer of DeepSpeed's own; add the section optimizer that zero2_offload has"
     yield from (f"zero_optimization.{fault}" for fault in zero_plus.faults(zero, ranks, ranks_of_host(ranks)))
     yield from tensor_parallel.faults(config, job)
@@ -121,7 +121,7 @@ def check_machine(config: dict[str, Any]) -> None:
     """Raise UserError if a file asks for what this machine lacks; this imports DeepSpeed."""
     zero = config.get("zero_optimization", {})
     zero_plus.check_kernels(zero)
-    if any((zero.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param")):
+    if "nvme" in offloaded(config).values():
         from deepspeed.ops.op_builder import AsyncIOBuilder
 
         if not AsyncIOBuilder().is_compatible(verbose=False):
@@ -129,6 +129,14 @@ def check_machine(config: dict[str, Any]) -> None:
                 "zero_optimization: offload to nvme reads and writes with libaio, which is not here: "
                 "apt-get install libaio-dev, or offload to cpu"
             )
+
+
+def is_launched(job: JobSpec, ranks: int) -> bool:
+    """Tell whether DeepSpeed trains a job; one process alone needs it to keep state elsewhere, and nothing else of it.
+
+    Raises UserError if the job's file cannot be read.
+    """
+    return ranks > 1 or bool(offloaded(read(job.deepspeed)))
 
 
 def suited(job: JobSpec, ranks: int, shape: Shape | None) -> list[str]:
@@ -156,7 +164,7 @@ def _suits(config: dict[str, Any], job: JobSpec, ranks: int, shape: Shape | None
 def swaps(config: dict[str, Any]) -> bool:
     """Tell whether DeepSpeed keeps state where only its own checkpoints reach it: on NVMe, or on two devices."""
     zero = config.get("zero_optimization", {})
-    offloads = [zero.get(f"offload_{what}") or {} for what in ("optimizer", "param")]
+    offloads = [zero.get(section) or {} for section in PLACES.values()]
     return any(offload.get("device") == "nvme" or offload.get("ratio", 1) < 1 for offload in offloads)
 
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from backend.deepspeed_config import leaves_gradients, shares_weights, swaps
@@ -174,3 +175,7 @@ class DeepSpeedEngine:
                     gone = full is None and hasattr(tensor, "ds_id")  # as soon as the next one is gathered
                     gathered[name] = full_precision(found.clone() if gone else found)
         return gathered
+
+    def leave(self) -> None:
+        """Give back what the averages have left; DeepSpeed holds the weights as long as this process lives."""
+        torch.cuda.empty_cache()

@@ -79,6 +79,9 @@ class Engine(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """Return all weights in full precision on rank 0, and nothing on others; what is there already is no copy."""
 
+    def leave(self) -> None:
+        """Give the memory of a GPU back, as far as that goes: the engine has done its work."""
+
 
 class PlainEngine:
     """One process, plain PyTorch."""
@@ -159,6 +162,12 @@ class PlainEngine:
     def weights(self) -> dict[str, Tensor]:
         """Return all weights in full precision."""
         return {name: full_precision(tensor) for name, tensor in named_tensors(self.model)}
+
+    def leave(self) -> None:
+        """Give the memory of a GPU back."""
+        if self.device.type != "cpu":
+            self.model.to("meta")
+            torch.cuda.empty_cache()
 
 
 def saver(tensors: Mapping[str, Tensor], scale: Mapping[str, Any], rank: int = 0, degree: int = 1) -> Save:

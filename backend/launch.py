@@ -22,6 +22,7 @@ from backend import deepspeed_config
 from backend.errors import LOST_RANK, REQUEUE_EXIT_CODE, UserError
 from backend.out_of_memory import kernel_kills, told
 from backend.phases import last_phase
+from backend.rank import check_gpus
 from backend.rank_watch import RankWatch
 from backend.rundir import Owner, RunDir, Status
 from backend.spec import JobSpec, chosen
@@ -31,6 +32,7 @@ from backend.tracking import check as check_trackers
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
+GPUS = Path("/proc/driver/nvidia/gpus")
 STOP_SECONDS = 120.0  # for the step in progress and a checkpoint
 END_SECONDS = 20.0  # for processes that have nothing left to do
 POLL_SECONDS = 0.1
@@ -42,18 +44,20 @@ def suggested_ranks() -> int:
 
 
 def gpus() -> int:
-    """Return how many GPUs this machine has."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    """Return how many GPUs of this machine may be used."""
+    there = len(list(GPUS.glob("*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
 
 
-def command(job_file: Path, ranks: int, *, resume: bool = False) -> list[str]:
-    """Return the command that trains a job: plain Python for one process, the deepspeed launcher for several."""
-    return [*launcher(ranks), str(TRAIN), "--job", str(job_file), *(["--resume"] if resume else [])]
+def command(run: RunDir, ranks: int, *, resume: bool = False) -> list[str]:
+    """Return the command that trains a job."""
+    return [*launcher(run.job, ranks), str(TRAIN), "--job", str(run.job_file), *(["--resume"] if resume else [])]
 
 
-def launcher(ranks: int) -> list[str]:
-    """Return what starts a script in so many processes."""
-    if ranks == 1:
+def launcher(job: JobSpec, ranks: int) -> list[str]:
+    """Return what starts a script for a job: plain Python, or the deepspeed launcher where DeepSpeed trains it."""
+    if not deepspeed_config.is_launched(job, ranks):
         return [sys.executable]
     runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks)]
     return [*runner, "--master_port", str(_free_port())]
@@ -64,7 +68,7 @@ def check(job: JobSpec, ranks: int) -> None:
     if ranks < 1:
         raise UserError(f"the number of processes is {ranks}; it must be 1 or more")
     check_trackers(chosen("trackers", TRACKERS, job.trackers))
-    if ranks > 1:
+    if deepspeed_config.is_launched(job, ranks):
         precision = "fp32" if job.precision == "auto" else job.precision
         deepspeed_config.resolve(deepspeed_config.read(job.deepspeed), job, ranks, precision, Path())
 
@@ -75,6 +79,8 @@ def start(run: RunDir, ranks: int = 1, *, resume: bool = False) -> None:
     Raises UserError if the job cannot run with so many processes, or if the run is at work already.
     """
     check(run.job, ranks)
+    if there := gpus():
+        check_gpus(ranks, there)
     if run.report_file.is_file():
         raise UserError(f"{run.path}: has finished; to train further, start a new run from a copy of its job.json")
     status = run.status()
@@ -126,7 +132,7 @@ def stop(run: RunDir, seconds: float = STOP_SECONDS) -> None:
 
 def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     """Run the training to its end and return its exit code."""
-    argv = command(run.job_file, ranks, resume=resume)
+    argv = command(run, ranks, resume=resume)
     print("$", shlex.join(argv), flush=True)  # noqa: T201 - into launcher.log
     run.write_status(run.stored_status().model_copy(update={"owner": Owner.me(), "supervisor": Owner.me()}))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -146,7 +152,8 @@ def supervise(run: RunDir, ranks: int, *, resume: bool) -> int:
     first = ranks_watch.first_to_end()
     lost = status.state == "failed" and status.message.startswith(LOST_RANK) and first
     if not status.ended or lost:
-        killed = ranks_watch.killed() if ranks > 1 else 0 if code == -signal.SIGKILL else None
+        launched = deepspeed_config.is_launched(run.job, ranks)
+        killed = ranks_watch.killed() if launched else 0 if code == -signal.SIGKILL else None
         by_kernel = killed is not None and kernel_kills() > kills and not run.stop_requested
         outcome = _killed(run, killed or 0) if by_kernel else _outcome(run, code, first)
         run.write_status(status.model_copy(update={"seconds_left": None, "owner": Owner.me(), **outcome}))

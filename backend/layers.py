@@ -20,6 +20,7 @@ from backend.distributed import ranks_of_host
 from backend.errors import EXIT_CODE, UserError
 from backend.few_bits import HOLDS
 from backend.interfaces import Options
+from backend.offload import offloaded
 from backend.rundir import read_raw_job
 from backend.spec import JobSpec, parse_job
 
@@ -108,20 +109,17 @@ def layer(name: str, amount: Amount, layout: Layout) -> Layer:
 
 def layout_of(job: JobSpec, ranks: int, precision: str) -> Layout:
     """Return how the states are kept when a job is trained by so many processes."""
-    if ranks == 1:
+    if not deepspeed_config.is_launched(job, ranks):
         return Layout(precision=precision)
     file = deepspeed_config.read(job.deepspeed)
     config = file.get("zero_optimization", {})
     zero_plus.settle(config, ranks_of_host(ranks))
-    moved = {"optimizer": config.get("offload_optimizer"), "weights": config.get("offload_param")}
-    offload = {what: str(where.get("device", "none")) for what, where in moved.items() if where}
-    kept = {what: device for what, device in offload.items() if device != "none"}
     return Layout(
         ranks=ranks,
         stage=int(config.get("stage", 0)),
         precision=precision,
         launched=True,
-        offload=kept,
+        offload=offloaded(file),
         row_parts=sequence_parallel.parts(file),
         layer_parts=tensor_parallel.degree(file),
         copy_parts=int(config[zero_plus.SIZE]) if zero_plus.second_copies(config) else 0,

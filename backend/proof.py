@@ -27,6 +27,7 @@ from backend.rundir import RunDir
 from backend.sources import model_source
 from backend.spec import JobSpec
 from backend.tasks import TASKS
+from backend.unread import read_all
 
 WEIGHTS = "adapter_model.safetensors"
 ROOT = "base_model.model."  # how names begin in the files of peft
@@ -119,10 +120,13 @@ def evaluate(run: RunDir, job: JobSpec, model: PreTrainedModel) -> dict[str, flo
     """Return the metric and the loss of a model on the validation rows: one process, fp32."""
     task = TASKS[job.task.name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type != "cpu":  # where nothing can be read from a file
+        read_all([*model.parameters(), *model.buffers()])
     engine = PlainEngine(model, Moved(job.schedule), "fp32", device)
     model.train(False)
     encoder = as_encoder(load_tokenizer(job), model_source(job.model), job.revision)
     context = load_prepared(run.data).context(encoder)
     report, loss = Evaluation(task, context, engine, job.schedule).of(Split.open(run.data, "validation"))
     model.cpu()
+    torch.cuda.empty_cache()  # another process is next
     return {task.metric: report.metrics[task.metric], "loss": loss}

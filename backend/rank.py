@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.distributed import Group, OneProcess, TorchGroup, launched_by_a_launcher, local_ranks
+from backend.errors import UserError
 from backend.extension_locks import SETTLE_SECONDS, cache_folder, clear, stale_locks
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def connect() -> Connection:
     accelerator = get_accelerator()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if accelerator.device_name() != "cpu":
+        check_gpus(local_ranks(), accelerator.device_count())
         accelerator.set_device(local_rank)
     device = torch.device(accelerator.current_device_name())
     if not torch.distributed.is_initialized():
@@ -61,6 +63,15 @@ def connect() -> Connection:
         _drop_names_of_shared_memory()
         speed_up()
     return Connection(TorchGroup(device), device, launched=True)
+
+
+def check_gpus(ranks: int, gpus: int) -> None:
+    """Raise UserError if processes of one machine would have to share a GPU, which NCCL does not do."""
+    if ranks > gpus:
+        raise UserError(
+            f"{ranks} processes on this machine, which has {gpus} GPU{'s'[: gpus > 1]}; each needs one of its own, so "
+            f"start at most {gpus} here, or hide the GPUs with CUDA_VISIBLE_DEVICES= and DS_ACCELERATOR=cpu"
+        )
 
 
 def _await_compilers(local_rank: int) -> None:

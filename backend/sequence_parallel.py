@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backend.cuts import known_config, own_loss
 from backend.errors import UserError
 from backend.interfaces import IGNORED
+from backend.offload import offloaded
 from backend.tasks import TASKS
 from backend.tensor_parallel import SIZE as TENSOR_SIZE
 from backend.tensor_parallel import degree
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backend.planning.shape import Shape
-    from backend.spec import JobSpec
+from backend.spec import JobSpec
 
 SIZE = "sequence_parallel_size"
 STAGES = (1, 2, 3)
@@ -71,7 +72,7 @@ def _faults_of_file(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"cuts rows and {TENSOR_SIZE} cuts layers; leave one of them out"
     if second_copies(zero):
         yield f"does not go with the copies of the weights that zero_optimization.{COPIES_SIZE} keeps; leave one out"
-    if any((zero.get(f"offload_{what}") or {}).get("device") == "nvme" for what in ("optimizer", "param")):
+    if "nvme" in offloaded(config).values():
         yield "goes with offload to cpu, but zero_optimization offloads to nvme"
 
 

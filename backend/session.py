@@ -208,6 +208,7 @@ def _finish(run: RunDir, job: JobSpec, loop: Loop, setup: Setup, began: float) -
     loop.meter.enter("save")
     loop.engine.end()
     weights = loop.engine.weights()
+    loop.engine.leave()
     if loop.engine.group.rank != 0:
         return
     with unread():  # what was not trained stays in its file

@@ -29,7 +29,8 @@ def cells(layer: Layer) -> list[str | int]:
 
 def explained(layout: Layout) -> str:
     """Return what the bytes are those of."""
-    how = f"ZeRO stage {layout.stage} over {layout.ranks} processes" if layout.launched else "one process"
+    over = f"over {layout.ranks} processes" if layout.ranks > 1 else "of one process"
+    how = f"ZeRO stage {layout.stage} {over}" if layout.launched else "one process"
     away = [f"the {what} kept on {device}" for what, device in layout.offload.items()]
     if layout.copy_parts:
         away.append(f"a second copy of the weights in each group of {layout.copy_parts}")

@@ -50,10 +50,11 @@ def record(run: RunDir, ranks: int, steps: int) -> None:
     from backend import launch
 
     arguments = ["backend.profiling", "--job", str(run.job_file), "--steps", str(steps)]
-    as_module = "-m" if ranks == 1 else "--module"
+    starter = launch.launcher(run.job, ranks)
+    as_module = "--module" if len(starter) > 1 else "-m"
     with run.launcher_log_file.open("ab") as output:
         done = subprocess.run(
-            [*launch.launcher(ranks), as_module, *arguments], cwd=launch.ROOT, stdout=output, stderr=output, check=False
+            [*starter, as_module, *arguments], cwd=launch.ROOT, stdout=output, stderr=output, check=False
         )
     status = run.status()
     if done.returncode or not run.operations_file.is_file():

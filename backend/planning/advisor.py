@@ -9,8 +9,9 @@ from backend import deepspeed_config
 from backend.interfaces import Options
 from backend.layers import Amount, Layout, layout_of
 from backend.planning.families import read_shape
-from backend.planning.memory import Term, Work, terms
+from backend.planning.memory import terms
 from backend.planning.shape import Shape
+from backend.planning.terms import Term, Work
 from backend.spec import JobSpec
 from backend.tasks import TASKS
 
@@ -97,11 +98,20 @@ class _Planner(NamedTuple):
 
     def all(self) -> Iterator[Estimate]:
         """Yield every configuration that the processes can share."""
-        suited = deepspeed_config.suited(self.job, self.ranks, self.shape)
-        for name in suited if self.ranks > 1 else [self.job.deepspeed]:
+        for name in self._files():
             for parts in self._parts(self._layout(name).readers):
                 for checkpointing in (False, True):
                     yield self.estimate({"deepspeed": name, PARTS: parts, CHECKPOINTING: checkpointing})
+
+    def _files(self) -> list[str]:
+        """Return the files that may be chosen; one process alone on a GPU has the memory of the host beside it."""
+        suited = deepspeed_config.suited(self.job, self.ranks, self.shape)
+        if self.ranks > 1:
+            return suited
+        moved = [name for name in suited if deepspeed_config.is_launched(_with(self.job, name), 1)]
+        own = self.job.deepspeed
+        plain = JobSpec.model_fields["deepspeed"].default if own in moved else own
+        return [plain, *(moved if self.machine.device == "cuda" else [])]
 
     def _parts(self, readers: int) -> Iterator[int]:
         parts = 1
@@ -110,7 +120,12 @@ class _Planner(NamedTuple):
             parts *= 2
 
     def _layout(self, name: str) -> Layout:
-        return layout_of(self.job.model_copy(update={"deepspeed": name}), self.ranks, _precision(self.job))
+        return layout_of(_with(self.job, name), self.ranks, self._precision())
+
+    def _precision(self) -> str:
+        """Return the number format that a job takes where it does not say: what GPUs of today compute fastest."""
+        auto = "bf16" if self.machine.device == "cuda" else "fp32"
+        return auto if self.job.precision == "auto" else self.job.precision
 
     def estimate(self, changes: dict[str, Any]) -> Estimate:
         """Return what the job takes with some changes."""
@@ -134,7 +149,7 @@ class _Planner(NamedTuple):
         found = terms(shape, amount, work, layout, self.machine.device)
         total = sum(term.bytes for term in found)
         return Estimate(
-            title=_title(name, work, parts, self.ranks),
+            title=_title(name if layout.launched else "", work, parts),
             changes={"deepspeed": name, PARTS: parts, CHECKPOINTING: checkpointing},
             terms=found,
             cost=_cost(layout, parts, checkpointing=checkpointing),
@@ -151,16 +166,16 @@ def _cost(layout: Layout, parts: int, *, checkpointing: bool) -> float:
     return cost
 
 
-def _title(name: str, work: Work, parts: int, ranks: int) -> str:
-    how = f"{name}, " if ranks > 1 else ""
+def _with(job: JobSpec, name: str) -> JobSpec:
+    return job.model_copy(update={"deepspeed": name})
+
+
+def _title(name: str, work: Work, parts: int) -> str:
+    how = f"{name}, " if name else ""
     again = ", activations computed again" if work.checkpointing else ""
     rows = f"{work.rows} row{'s'[: work.rows > 1]} at a time"
     cut = f", each cut into {work.row_parts}" if work.row_parts > 1 else ""
     return f"{how}{rows}{cut}{f' ({parts} parts)' if parts > 1 else ''}{again}"
-
-
-def _precision(job: JobSpec) -> str:
-    return "fp32" if job.precision == "auto" else job.precision
 
 
 def _head(shape: Shape, job: JobSpec) -> int:

@@ -29,7 +29,7 @@ def remedies(job: JobSpec, ranks: int, device: str) -> tuple[Remedy, ...]:
     """Return what would help: first what leaves the training as it is, then what changes it."""
     before = _bytes(job, ranks, device)
     found = []
-    for title, changes in _candidates(job, ranks):
+    for title, changes in _candidates(job, ranks, device):
         try:
             after = _bytes(changed(job, changes), ranks, device, few="tuning" in changes)
         except UserError:  # the change does not go together with the rest of the job
@@ -52,16 +52,20 @@ def changed(job: JobSpec, changes: Mapping[str, Any]) -> JobSpec:
     return parse_job(raw)
 
 
-def _candidates(job: JobSpec, ranks: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _candidates(job: JobSpec, ranks: int, device: str) -> Iterator[tuple[str, dict[str, Any]]]:
     schedule = job.schedule
     parts = 2 * schedule.accumulation_steps
     if schedule.batch_size % (parts * ranks) == 0:
         yield "the same batches in parts of half as many rows: the same training, hardly slower", {PARTS: parts}
     if not schedule.activation_checkpointing:
         yield "compute the layers again on the way back: the same training, a third slower", {CHECKPOINTING: True}
-    for name in deepspeed_config.suited(job, ranks, _shape(job)) if ranks > 1 else ():
+    for name in deepspeed_config.suited(job, ranks, _shape(job)):
         if name > job.deepspeed and "nvme" not in name:
-            yield f"share more out among the processes ({name}): the same training, slower", {"deepspeed": name}
+            change = {"deepspeed": name}
+            if ranks > 1:
+                yield f"share more out among the processes ({name}): the same training, slower", change
+            elif device == "cuda" and deepspeed_config.is_launched(job.model_copy(update=change), ranks):
+                yield f"keep state in the memory of the host ({name}): the same training, slower", change
     length = getattr(job.task, "max_length", 0)
     if length >= 32:
         yield "read half of the length: longer texts are cut", {"task.max_length": length // 2}

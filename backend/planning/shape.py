@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from backend.interfaces import Options
+
+FULL = 4  # bytes of a number in full precision
+
+
+class Numbers(NamedTuple):
+    """The numbers that go through a model on a GPU."""
+
+    low: int  # bytes of one
+    cast: bool  # by autocast: weights and what layers add to stay in full precision
+    still: bool = False  # nearly no weights learn, so what they are multiplied with need not be kept
+
+    @property
+    def stream(self) -> int:
+        """The bytes of a number that goes from layer to layer."""
+        return FULL if self.cast else self.low
 
 
 class Stack(Options):
@@ -35,16 +52,49 @@ class Stack(Options):
         attention = self.hidden * (2 * self.attention + 2 * self.keys) * (2 if self.crossed else 1)
         return self.layers * (attention + (3 if self.gated else 2) * self.hidden * self.inner + self.biased)
 
-    def kept(self, length: int, *, fused: bool) -> int:
-        """Return how many numbers a layer keeps of each token of a row for the backward pass.
+    def kept(self, length: int) -> int:
+        """Return how many numbers a layer keeps of each token of a row for the backward pass on a CPU.
 
         Counted as in section 4.1 of Korthikanti et al. 2022, arXiv:2205.05198, for what transformers' layers do.
-        `fused`: attention with dropout is one kernel that keeps no table of scores, as on GPUs.
         """
-        attention = 2 * self.attention + 2 * self.keys + (2 * (self.attention + self.keys) if self.normed else 0)
-        attention += 3 * self.heads * length if self.scored and not fused else self.heads
-        times = 2 if self.crossed else 1
-        return times * attention + (self.norms + self.masks) * self.hidden + self.middle * self.inner
+        scores = 3 * self.heads * length if self.scored else self.heads
+        attention = self._attentions * (self._through_attention + scores)
+        return attention + (self.norms + self.masks) * self.hidden + self.middle * self.inner
+
+    def kept_on_gpu(self, length: int, numbers: Numbers) -> float:
+        """Return how many bytes a layer keeps of each token of a row on a GPU.
+
+        There attention is one kernel that keeps no table of scores, but for fewer keys than queries in fp32, and the
+        mask of a dropout takes a byte. Norms keep their inputs in fp32: RMS norms, which are many operations, always;
+        with autocast also what else comes in fp32, and each linear layer keeps its input in half precision.
+        """
+        scores = self.heads * FULL + (self.heads * length * FULL if numbers.low == FULL and self._is_grouped else 0)
+        attention = self._attentions * (self._through_attention * numbers.low + scores)
+        return attention + self._around(numbers) * self.hidden + self.middle * self.inner * numbers.low
+
+    def _around(self, numbers: Numbers) -> float:
+        """Return the bytes for each number of the hidden width: norms, what is cast for linear layers, dropout."""
+        norms = 3 if self.crossed else 2
+        are_rms = self.norms > 2 * norms
+        steps = norms if are_rms and not numbers.still else 0  # what an RMS norm multiplies with its weight
+        if not numbers.cast:
+            inputs = FULL if are_rms else numbers.low
+            return norms * (inputs + numbers.low) + steps * numbers.low + self.masks
+        linear = 3 * self._attentions + (2 if self.gated else 1)
+        return (norms + steps) * FULL + linear * numbers.low + self.masks
+
+    @property
+    def _attentions(self) -> int:
+        return 2 if self.crossed else 1
+
+    @property
+    def _through_attention(self) -> int:
+        """What attention keeps in numbers: queries, keys, values, and what comes out."""
+        return 2 * (self.attention + self.keys) * (2 if self.normed else 1)
+
+    @property
+    def _is_grouped(self) -> bool:
+        return self.keys != self.attention
 
 
 class Shape(Options):

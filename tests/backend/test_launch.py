@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -185,13 +186,41 @@ def test_what_cannot_work_is_refused_before_anything_is_started(
     assert not run.launcher_log_file.exists()
 
 
-def test_the_command_of_one_process_is_plain_python_and_that_of_several_the_launcher(tmp_path: Path) -> None:
-    job = tmp_path / "job.json"
-    alone = launch.command(job, 1, resume=True)
-    assert alone == [sys.executable, str(launch.TRAIN), "--job", str(job), "--resume"]
-    several = launch.command(job, 2)
+def test_the_command_of_one_process_is_plain_python_and_that_of_several_the_launcher(new_run: NewRun) -> None:
+    run = new_run()
+    alone = launch.command(run, 1, resume=True)
+    assert alone == [sys.executable, str(launch.TRAIN), "--job", str(run.job_file), "--resume"]
+    several = launch.command(run, 2)
     assert several[:5] == [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
     assert several[-3:] == alone[1:4]
+
+
+def test_one_process_that_keeps_state_elsewhere_gets_the_launcher_too(new_run: NewRun) -> None:
+    run = new_run(deepspeed="zero2_offload")
+    assert launch.command(run, 1)[:5] == [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_process_that_keeps_state_elsewhere_is_trained_by_deepspeed(new_run: NewRun) -> None:
+    run = new_run(deepspeed="zero2_offload")
+    launch.start(run)
+    wait(run, lambda status: status.ended, seconds=800)  # it compiles DeepSpeed's Adam
+    assert (run.status().state, run.status().step) == ("finished", 4)
+    assert json.loads(run.ds_config_file.read_text())["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+
+
+def test_more_processes_than_gpus_are_refused(new_run: NewRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("0000:00:06.0", "0000:00:07.0"):
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(launch, "GPUS", tmp_path / "gpus")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UserError, match=r"4 processes on this machine, which has 2 GPUs; .* start at most 2 here"):
+        launch.start(new_run(), 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert launch.gpus() == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert launch.gpus() == 0
 
 
 def test_at_least_one_process_is_suggested() -> None:

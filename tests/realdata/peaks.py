@@ -38,7 +38,7 @@ def long_rows(folder: Path) -> Path:
 def peaks(folder: Path, job: dict[str, Any], ranks: int) -> dict[str, list[int]]:
     """Train a job and return the largest resident sets of its ranks in bytes, the largest first, for each phase."""
     run = RunDir.create(folder / "runs", parse_job(job))
-    command = launch.command(run.job_file, ranks)
+    command = launch.command(run, ranks)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     log = folder / "log.txt"
     seen: dict[str, dict[int, int]] = defaultdict(dict)

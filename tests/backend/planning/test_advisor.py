@@ -84,10 +84,38 @@ def test_weights_that_are_cast_leave_half_of_their_place_idle_on_a_cpu() -> None
     assert cast("cuda", precision="bf16") == cast("cpu") == cast("cpu", precision="bf16", deepspeed="zero3") == 0
 
 
+def test_one_process_on_a_gpu_may_keep_state_in_the_memory_of_the_host() -> None:
+    def files(device: str, **more: Any) -> set[str]:
+        return {str(one.changes["deepspeed"]) for one in planned(0, 1, device, **more).others}
+
+    assert files("cpu") == {"zero2"}
+    assert (
+        files("cuda")
+        == files("cuda", deepspeed="zero2_offload")
+        == {
+            "zero2",
+            "zero2_offload",
+            "zero3_nvme",
+            "zero3_offload",
+        }
+    )
+    plain, moved = (planned(0, 1, "cuda", deepspeed=name).current for name in ("zero2", "zero2_offload"))
+    assert moved.cost > plain.cost
+    assert "zero2" not in plain.title
+    assert moved.title.startswith("zero2_offload, ")
+
+
+def test_a_gpu_computes_in_half_precision_where_the_job_does_not_say() -> None:
+    as_it_likes, full = (planned(0, 1, "cuda", precision=precision).current.bytes for precision in ("auto", "fp32"))
+    assert as_it_likes < full
+    assert as_it_likes == planned(0, 1, "cuda", precision="bf16").current.bytes
+
+
 def test_every_term_says_where_it_comes_from() -> None:
-    for term in planned(0).current.terms:
-        assert term.how
-        assert "arXiv" in term.source or term.source == "measured on CPUs"
+    for device in ("cpu", "cuda"):
+        for term in planned(0, device=device).current.terms:
+            assert term.how
+            assert "arXiv" in term.source or term.source in {"measured on CPUs", "measured on an H200"}
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_what_a_layer_keeps_for_the_way_back_is_what_torch_keeps(kind: str, side
     shallow, deep = (AutoModel.from_config(found(depth)) for depth in (2, 5))
     for length in LENGTHS:
         numbers = (kept(deep, length) - kept(shallow, length)) / 4 / 3 / (ROWS * length)
-        assert stack.kept(length, fused=False) == pytest.approx(numbers, rel=0.02, abs=12)
+        assert stack.kept(length) == pytest.approx(numbers, rel=0.02, abs=12)
 
 
 def test_a_kind_of_model_that_is_not_known_is_told_with_those_that_are(tmp_path: Path) -> None:
