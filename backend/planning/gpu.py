@@ -29,6 +29,7 @@ MEASURED = "measured on an H200"
 RUNTIME = 750 * MIB  # the context of CUDA and the workspace of cuBLAS
 DEEPSPEED = 950 * MIB  # the connections of NCCL, and streams of their own
 FULL, HALF = 4, 2  # bytes of a number
+AGAIN = 0.5  # of a layer: the gradients that are on their way while it goes back
 
 
 class _Passing(NamedTuple):
@@ -75,7 +76,7 @@ def _passing(shape: Shape, work: Work, numbers: Numbers) -> _Passing:
     layers = [stack.kept_on_gpu(work.length, numbers) for stack in shape.stacks]
     widest = max(layers, default=0.0)
     scores = work.vocabulary * 3 * FULL
-    again = max(widest - scores, 0.0)
+    again = max(AGAIN * widest - scores, 0.0)
     if work.checkpointing:
         between = numbers.stream * sum(stack.layers * stack.hidden for stack in shape.stacks)
         kept, source = between + widest + again, CHECKPOINTING

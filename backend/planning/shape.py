@@ -7,6 +7,8 @@ from typing import NamedTuple
 from backend.interfaces import Options
 
 FULL = 4  # bytes of a number in full precision
+TANH = 5  # what the tanh form of GELU keeps in numbers, and how many halves more of them autocast makes full
+TANH_IN_FULL = 3
 
 
 class Numbers(NamedTuple):
@@ -70,7 +72,8 @@ class Stack(Options):
         """
         scores = self.heads * FULL + (self.heads * length * FULL if numbers.low == FULL and self._is_grouped else 0)
         attention = self._attentions * (self._through_attention * numbers.low + scores)
-        return attention + self._around(numbers) * self.hidden + self.middle * self.inner * numbers.low
+        steps = self.middle + (TANH_IN_FULL if numbers.cast and self.middle >= TANH else 0)
+        return attention + self._around(numbers) * self.hidden + steps * self.inner * numbers.low
 
     def _around(self, numbers: Numbers) -> float:
         """Return the bytes for each number of the hidden width: norms, what is cast for linear layers, dropout."""
