@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A file of tests stays with one worker, which makes once what its tests share.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test ui check check-all data bench format clean
+.PHONY: demo test ui check check-all check-gpu data bench format clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunewright needs Python 3.10 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
@@ -28,6 +28,9 @@ check: $(VENV)/.ready
 
 check-all: $(VENV)/.ready data
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST)
+
+check-gpu: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/backend/gpu
 
 data: $(VENV)/.ready
 	$(BIN)/python tests/realdata/fetch.py

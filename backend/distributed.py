@@ -99,7 +99,10 @@ class TorchGroup:
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        self._dist.barrier()
+        if self._device.type == "cpu":
+            self._dist.barrier()
+        else:  # NCCL's barrier would have to be told the device, and says so every time
+            self.sum([0.0])
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all ranks, in double precision."""

@@ -60,7 +60,8 @@ def connect() -> Connection:
     if not torch.distributed.is_initialized():
         _await_compilers(local_rank)
         deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
-        _drop_names_of_shared_memory()
+        if device.type == "cpu":
+            _drop_names_of_shared_memory()
         speed_up()
     return Connection(TorchGroup(device), device, launched=True)
 

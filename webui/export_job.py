@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 from backend.rundir import RunDir
 from export.manifest import NAME as MANIFEST
 from webui.beside import Beside
+from webui.scratch import scratch
 
 State = Literal["none", "running", "finished", "failed"]
 
@@ -47,7 +47,7 @@ class ExportJob(Beside):
 
 def zipped(bundle: Path) -> Path:
     """Return a new zip file of a bundle; weights hardly shrink, so they are stored as they are."""
-    archive = Path(tempfile.mkdtemp()) / f"{bundle.parent.parent.name}-{bundle.name}.zip"
+    archive = scratch() / f"{bundle.parent.parent.name}-{bundle.name}.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
             file.write(path, Path(archive.stem) / path.relative_to(bundle))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from backend.errors import UserError
 from backend.tasks import TASKS
 from webui import predicting, render
 from webui.predict_file import predict_file, suffix_for, trained_columns
+from webui.scratch import scratch
 from webui.shared import EVENT, FILE_TYPES, QUIET, UPLOAD_LABEL, Shared
 from webui.views import VIEWS
 from webui.views.view import NO_MODEL, View
@@ -81,7 +81,7 @@ class PredictTab:
             file = _chosen(uploaded, "upload a file first")
             model = _chosen(path, NO_MODEL)
             source = predicting.predictor(model)
-            answered = Path(tempfile.mkdtemp()) / f"{file.stem}-predictions{suffix_for(source.task)}"
+            answered = scratch() / f"{file.stem}-predictions{suffix_for(source.task)}"
             named = mapping("columns", columns) or trained_columns(model, file)
             count = predict_file(source, file, answered, named)
         except UserError as error:
