@@ -148,7 +148,8 @@ class JobSpec(Options):
         "auto", description="Number format of the training; auto: the fastest safe one of the hardware."
     )
     deepspeed: str = Field(
-        "zero2", description="A file of ds_configs by name, or the path of your own; one process alone needs one only to offload."
+        "zero2",
+        description="A file of ds_configs by name, or the path of your own; one process needs it only to offload.",
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of the split, the order, the head and dropout.")
 
