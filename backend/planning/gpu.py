@@ -16,7 +16,6 @@ from backend.planning.terms import (
     LIVE,
     MIB,
     STAGE_3,
-    ZERO,
     Term,
     Work,
     buffers,
@@ -26,6 +25,7 @@ from backend.planning.terms import (
 )
 
 MEASURED = "measured on an H200"
+ASSUMED = "as on CPUs; several GPUs were not measured"
 RUNTIME = 750 * MIB  # the context of CUDA and the workspace of cuBLAS
 DEEPSPEED = 950 * MIB  # the connections of NCCL, and streams of their own
 FULL, HALF = 4, 2  # bytes of a number
@@ -61,7 +61,7 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout) -> tuple[Ter
         *passing,
         _step(shape, amount, layout, room),
         _gathered(amount, layout, low),
-        buffers(amount, layout, low, ZERO),
+        buffers(amount, layout, low, ASSUMED),
     )
 
 
@@ -85,6 +85,7 @@ def _passing(shape: Shape, work: Work, numbers: Numbers) -> _Passing:
         kept = sum(each * stack.layers for each, stack in zip(layers, shape.stacks, strict=True)) + again
         how, source = f"{tokens:,} tokens x what {shape.layers} layers keep", ACTIVATIONS
     kept += 3 * shape.width * numbers.stream
+    how += "; gradients come where they go" if work.parts == 1 else ""
     return _Passing(
         Term(name="activations", bytes=tokens * kept, how=how, source=source),
         Term(
@@ -111,11 +112,10 @@ def _step(shape: Shape, amount: Amount, layout: Layout, room: float) -> Term:
     """
     share = 0.0 if "optimizer" in layout.offload else amount.trainable / layout.holders
     low = HALF if layout.precision != "fp32" else FULL
-    vectors = 0
-    if layout.launched and (layout.stage or low == HALF):
-        vectors = (low if layout.stage in (1, 2) else 0) + (FULL if low == HALF else 0)
-    norm = 8 * min(shape.embedding, share) if layout.launched and layout.stage in (1, 2) else 0.0
-    taken = max(share * vectors, norm)
+    is_flat = layout.stage in (1, 2)
+    vectors = share * ((low if is_flat else 0) + (FULL if low == HALF else 0))
+    norm = 8 * min(shape.embedding, share) if is_flat else 0.0
+    taken = max(vectors, norm) if layout.launched else 0.0
     how = "the gradients in one vector and in fp32, less what a pass has given back"
     return Term(name="step", bytes=max(0.0, taken - room), how=how, source=MEASURED)
 
