@@ -33,6 +33,7 @@ from backend.tracking import check as check_trackers
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "backend" / "train.py"
 GPUS = Path("/proc/driver/nvidia/gpus")
+NONE = "", "-1"  # what hides GPUs from a process
 STOP_SECONDS = 120.0  # for the step in progress and a checkpoint
 END_SECONDS = 20.0  # for processes that have nothing left to do
 POLL_SECONDS = 0.1
@@ -47,7 +48,7 @@ def gpus() -> int:
     """Return how many GPUs of this machine may be used."""
     there = len(list(GPUS.glob("*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name not in NONE]))
 
 
 def command(run: RunDir, ranks: int, *, resume: bool = False) -> list[str]:

@@ -70,8 +70,8 @@ def check_gpus(ranks: int, gpus: int) -> None:
     """Raise UserError if processes of one machine would have to share a GPU, which NCCL does not do."""
     if ranks > gpus:
         raise UserError(
-            f"{ranks} processes on this machine, which has {gpus} GPU{'s'[: gpus > 1]}; each needs one of its own, so "
-            f"start at most {gpus} here, or hide the GPUs with CUDA_VISIBLE_DEVICES= and DS_ACCELERATOR=cpu"
+            f"{ranks} processes on this machine, which has {gpus} GPU{'s'[: gpus > 1]}; each needs one of its own: "
+            f"start at most {gpus} here"
         )
 
 

@@ -219,8 +219,9 @@ def test_more_processes_than_gpus_are_refused(new_run: NewRun, monkeypatch: pyte
         launch.start(new_run(), 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert launch.gpus() == 1
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert launch.gpus() == 0
+    for nothing in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        assert launch.gpus() == 0
 
 
 def test_at_least_one_process_is_suggested() -> None:
