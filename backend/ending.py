@@ -21,7 +21,12 @@ from backend.watchdog import Watchdog
 
 log = logging.getLogger("tunewright")
 LEAVE_SECONDS = 10.0
-LOST_CONNECTION = "Connection closed by peer", "Connection reset by peer"  # the words of gloo
+LOST_CONNECTION = (
+    "Connection closed by peer",  # the words of gloo
+    "Connection reset by peer",
+    "a remote process exiting prematurely",  # those of NCCL
+    "NCCL communicator was aborted",
+)
 
 
 @contextmanager
