@@ -30,7 +30,7 @@ check-all: $(VENV)/.ready data
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(PYTEST)
 
 check-gpu: $(VENV)/.ready
-	$(BIN)/python -m pytest tests/backend/gpu
+	TUNEWRIGHT_GPU_TESTS=1 $(BIN)/python -m pytest tests/backend/gpu
 
 data: $(VENV)/.ready
 	$(BIN)/python tests/realdata/fetch.py

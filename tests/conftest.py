@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from backend.launch import gpus
 from backend.sources import SAMPLE_MODEL, model_source
 from backend.tasks import TASKS
 
 # Threads of several processes on few cores spin against each other; models this small need one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Several ranks need a GPU each, so all but tests/backend/gpu run on CPUs wherever they run.
+if gpus() and "TUNEWRIGHT_GPU_TESTS" not in os.environ:
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 
 WORDS = [f"word{number}" for number in range(40)]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import forked_ranks
 import pytest
@@ -23,7 +22,7 @@ Train = Callable[..., RunDir]
 @pytest.fixture(scope="session", autouse=True)
 def a_gpu() -> None:
     if not torch.cuda.is_available():
-        pytest.skip("needs an NVIDIA GPU")
+        pytest.skip("needs an NVIDIA GPU: make check-gpu")
 
 
 @pytest.fixture(scope="session")
@@ -46,17 +45,3 @@ def train() -> Train:
         return the_run(Path(str(given["workspace"])))
 
     return trained
-
-
-@pytest.fixture
-def given(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> dict[str, Any]:
-    """Return the settings of a short training."""
-    return {
-        "model": tiny_model,
-        "data.train": tiny_data,
-        "workspace": tmp_path / "runs",
-        "task.max_length": 32,
-        "schedule.steps": 8,
-        "schedule.batch_size": 8,
-        "schedule.evaluate_every": 8,
-    }

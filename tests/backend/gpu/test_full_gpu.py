@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import short
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from webui.retry_command import flags, helps
@@ -28,15 +29,15 @@ def nearly_full() -> Iterator[None]:
 @pytest.mark.parametrize("file", ["", "zero2"], ids=["plain", "zero2"])
 @pytest.mark.usefixtures("nearly_full")
 def test_a_full_gpu_is_told_with_its_phase_and_what_helps(
-    file: str, given: dict[str, Any], train: Any, tmp_path: Path
+    file: str, tiny_model: Path, tiny_data: Path, train: Any, tmp_path: Path
 ) -> None:
     wide = tmp_path / "wide"
-    config = BertConfig.from_pretrained(given["model"])
+    config = BertConfig.from_pretrained(tiny_model)
     config.num_hidden_layers, config.intermediate_size = 8, WIDE
     BertModel(config).save_pretrained(wide)
-    AutoTokenizer.from_pretrained(given["model"]).save_pretrained(wide)
-    given |= {"model": wide, "precision": "fp32", "schedule.batch_size": 48, **({"deepspeed": file} if file else {})}
-    run = train(given, code=1)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(wide)
+    settings = {**short(wide, tiny_data, tmp_path / "runs", 3), "schedule.batch_size": 48}
+    run = train({**settings, **({"deepspeed": file} if file else {})}, code=1)
     status = run.status()
     assert status.out_of_memory
     phases = ("forward", "backward")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import argv, losses, the_run
+from tiny_runs import argv, losses, short, the_run
 from transformers import AutoTokenizer, BertModel
 
 from backend import deepspeed_config, launch
@@ -25,23 +25,20 @@ from backend.rundir import RunDir
 
 FILES = ["", "zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "zero3_nvme"]
 NEAR = {"fp32": 1e-4, "bf16": 0.03, "fp16": 0.01}  # what the products of a format are apart from those of fp32
+STEPS = 8
 Given = dict[str, Any]
+
+
+@pytest.fixture
+def given(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> Given:
+    """Return the settings of a short training."""
+    return short(tiny_model, tiny_data, tmp_path / "runs", STEPS)
 
 
 @pytest.fixture(scope="module")
 def on_cpu(tiny_model: Path, tiny_data: Path, train: Any, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Return the losses that a CPU has."""
-    settings = {
-        "model": tiny_model,
-        "data.train": tiny_data,
-        "workspace": tmp_path_factory.mktemp("cpu"),
-        "task.max_length": 32,
-        "schedule.steps": 8,
-        "schedule.batch_size": 8,
-        "schedule.evaluate_every": 8,
-        "precision": "fp32",
-    }
-    run = train(settings, CUDA_VISIBLE_DEVICES="")
+    run = train(short(tiny_model, tiny_data, tmp_path_factory.mktemp("cpu"), STEPS), CUDA_VISIBLE_DEVICES="")
     assert run.status().device == "cpu"
     return losses(run)
 
