@@ -11,6 +11,7 @@ from webui.layers_view import size
 
 TERMS = ("part", "memory", "what it is, and the source")
 OTHERS = ("configuration", "memory", "fits", "time of a step")
+ELSEWHERE = {"cpu": "in the memory of the host", "nvme": "on NVMe"}
 SHOWN = 12  # configurations, the fastest first
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -34,7 +35,12 @@ def other_cells(plan: Plan) -> list[tuple[str, str, str, str]]:
     shown = list(plan.others[:SHOWN])
     if plan.best is not None and plan.best not in shown:
         shown.append(plan.best)
-    return [(one.title, size(one.bytes), _fits(plan, one), f"{one.cost / plan.others[0].cost:.2f}x") for one in shown]
+    fastest = plan.others[0].cost
+    return [(_told(one), size(one.bytes), _fits(plan, one), f"{one.cost / fastest:.2f}x") for one in shown]
+
+
+def _told(one: Estimate) -> str:
+    return "; ".join([one.title, *(f"{size(kept)} {ELSEWHERE[device]}" for device, kept in one.elsewhere.items())])
 
 
 def _fits(plan: Plan, one: Estimate) -> str:

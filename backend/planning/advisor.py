@@ -11,7 +11,7 @@ from backend.layers import Amount, Layout, layout_of
 from backend.planning.families import read_shape
 from backend.planning.memory import terms
 from backend.planning.shape import Shape
-from backend.planning.terms import Term, Work
+from backend.planning.terms import Term, Work, elsewhere
 from backend.spec import JobSpec
 from backend.tasks import TASKS
 
@@ -41,6 +41,7 @@ class Estimate(Options):
     title: str
     changes: dict[str, Any]  # what it sets in the job, by dotted name
     terms: tuple[Term, ...]
+    elsewhere: dict[str, float]  # bytes that each process keeps on other devices, by device: cpu or nvme
     cost: float  # time of a step, relative to the fastest configuration
     fits: bool
 
@@ -152,6 +153,7 @@ class _Planner(NamedTuple):
             title=_title(name if layout.launched else "", work, parts),
             changes={"deepspeed": name, PARTS: parts, CHECKPOINTING: checkpointing},
             terms=found,
+            elsewhere=elsewhere(amount, layout, self.machine.device),
             cost=_cost(layout, parts, checkpointing=checkpointing),
             fits=not self.machine.memory or total <= self.machine.memory,
         )

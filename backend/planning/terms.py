@@ -59,6 +59,17 @@ def states(amount: Amount, layout: Layout, device: str) -> States:
     return States(weights, gradients, optimizer)
 
 
+def elsewhere(amount: Amount, layout: Layout, device: str) -> dict[str, float]:
+    """Return the bytes that each process keeps on other devices than the one that trains, by device."""
+    row = layer("all", amount, layout)
+    sizes = {"weights": row.weights, "optimizer": row.gradients + row.optimizer}
+    found: dict[str, float] = {}
+    for what, where in layout.offload.items():
+        if where != device:
+            found[where] = found.get(where, 0.0) + sizes[what]
+    return found
+
+
 def state_terms(kept: States, layout: Layout) -> tuple[Term, Term, Term]:
     """Return the terms of weights, gradients and optimizer."""
     return (

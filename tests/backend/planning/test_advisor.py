@@ -105,6 +105,19 @@ def test_one_process_on_a_gpu_may_keep_state_in_the_memory_of_the_host() -> None
     assert moved.title.startswith("zero2_offload, ")
 
 
+def test_what_is_kept_on_other_devices_is_told() -> None:
+    def kept(device: str, name: str) -> dict[str, float]:
+        return planned(0, 1, device, deepspeed=name, precision="bf16").current.elsewhere
+
+    weights = 22.9e6  # MiniLM's and a head's
+    assert kept("cuda", "zero2") == kept("cpu", "zero2_offload") == {}
+    assert kept("cuda", "zero2_offload") == {"cpu": pytest.approx((2 + 12) * weights, rel=0.01)}
+    assert kept("cuda", "zero3_offload") == {"cpu": pytest.approx((2 + 2 + 12) * weights, rel=0.01)}
+    assert kept("cpu", "zero3_nvme") == {"nvme": pytest.approx((2 + 2 + 12) * weights, rel=0.01)}
+    small = planned(0.9 * GB, 1, "cuda", precision="bf16", schedule={"batch_size": 1})
+    assert any(row[0].endswith(" in the memory of the host") for row in other_cells(small))
+
+
 def test_a_gpu_computes_in_half_precision_where_the_job_does_not_say() -> None:
     as_it_likes, full = (planned(0, 1, "cuda", precision=precision).current.bytes for precision in ("auto", "fp32"))
     assert as_it_likes < full
