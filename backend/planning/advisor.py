@@ -110,8 +110,8 @@ class _Planner(NamedTuple):
         if self.ranks > 1:
             return suited
         moved = [name for name in suited if deepspeed_config.is_launched(_with(self.job, name), 1)]
-        own = self.job.deepspeed
-        plain = JobSpec.model_fields["deepspeed"].default if own in moved else own
+        launched = deepspeed_config.is_launched(self.job, 1)  # by a file of the user's own, too
+        plain = JobSpec.model_fields["deepspeed"].default if launched else self.job.deepspeed
         return [plain, *(moved if self.machine.device == "cuda" else [])]
 
     def _parts(self, readers: int) -> Iterator[int]:

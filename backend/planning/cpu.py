@@ -13,6 +13,7 @@ from backend.planning.terms import (
     Term,
     Work,
     buffers,
+    scores,
     state_terms,
     states,
 )
@@ -29,7 +30,7 @@ def terms(shape: Shape, amount: Amount, work: Work, layout: Layout) -> tuple[Ter
     """Return the terms for each process; `amount` is of the whole model with its head."""
     kept = states(amount, layout, "cpu")
     low = 2 if layout.launched and layout.precision != "fp32" else 4
-    passing = (_activations(shape, work, low), _outputs(work))
+    passing = (_activations(shape, work, low), scores(work, SLACK))
     return (
         _runtime(layout),
         *state_terms(kept, layout),
@@ -61,13 +62,6 @@ def _activations(shape: Shape, work: Work, low: int) -> Term:
         kept = sum(each * stack.layers for each, stack in zip(layers, shape.stacks, strict=True)) + widest
         how, source = f"{tokens:,} tokens x what {shape.layers} layers keep, and one layer again", ACTIVATIONS
     return Term(name="activations", bytes=tokens * (kept + 3 * shape.width) * low * SLACK, how=how, source=source)
-
-
-def _outputs(work: Work) -> Term:
-    """Return the scores of a model that writes: as they are, their logarithms and their gradient, in fp32."""
-    tokens = work.tokens
-    how = f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
-    return Term(name="scores", bytes=tokens * work.vocabulary * 12 * SLACK, how=how, source=ACTIVATIONS)
 
 
 def _norm(shape: Shape, amount: Amount, layout: Layout, passing: float) -> Term:

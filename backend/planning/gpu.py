@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from backend.layers import Amount, Layout
-from backend.planning.shape import Numbers, Shape
+from backend.planning.shape import FULL, Numbers, Shape
 from backend.planning.terms import (
     ACTIVATIONS,
     CHECKPOINTING,
@@ -19,6 +19,7 @@ from backend.planning.terms import (
     Term,
     Work,
     buffers,
+    scores,
     state_terms,
     states,
     together,
@@ -28,7 +29,7 @@ MEASURED = "measured on an H200"
 ASSUMED = "as on CPUs; several GPUs were not measured"
 RUNTIME = 750 * MIB  # the context of CUDA and the workspace of cuBLAS
 DEEPSPEED = 950 * MIB  # the connections of NCCL, and streams of their own
-FULL, HALF = 4, 2  # bytes of a number
+HALF = 2  # bytes of a number, as FULL
 AGAIN = 0.5  # of a layer: the gradients that are on their way while it goes back
 
 
@@ -75,8 +76,8 @@ def _passing(shape: Shape, work: Work, numbers: Numbers) -> _Passing:
     tokens = work.tokens
     layers = [stack.kept_on_gpu(work.length, numbers) for stack in shape.stacks]
     widest = max(layers, default=0.0)
-    scores = work.vocabulary * 3 * FULL
-    again = max(AGAIN * widest - scores, 0.0)
+    written = scores(work)
+    again = max(AGAIN * widest - written.bytes / tokens, 0.0)
     if work.checkpointing:
         between = numbers.stream * sum(stack.layers * stack.hidden for stack in shape.stacks)
         kept, source = between + widest + again, CHECKPOINTING
@@ -86,15 +87,7 @@ def _passing(shape: Shape, work: Work, numbers: Numbers) -> _Passing:
         how, source = f"{tokens:,} tokens x what {shape.layers} layers keep", ACTIVATIONS
     kept += 3 * shape.width * numbers.stream
     how += "; gradients come where they go" if work.parts == 1 else ""
-    return _Passing(
-        Term(name="activations", bytes=tokens * kept, how=how, source=source),
-        Term(
-            name="scores",
-            bytes=tokens * scores,
-            how=f"{tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32",
-            source=ACTIVATIONS,
-        ),
-    )
+    return _Passing(Term(name="activations", bytes=tokens * kept, how=how, source=source), written)
 
 
 def _gradients(whole: Term, work: Work, passing: _Passing) -> Term:

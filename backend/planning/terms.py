@@ -87,6 +87,12 @@ def _shared(layout: Layout, stage: int) -> str:
     return cut + (f"one of {layout.holders} parts{again}" if layout.stage >= stage else "whole in each process")
 
 
+def scores(work: Work, slack: float = 1.0) -> Term:
+    """Return the scores of a model that writes: as they are, their logarithms and their gradient, in fp32."""
+    how = f"{work.tokens:,} tokens x {work.vocabulary:,} scores, three times in fp32"
+    return Term(name="scores", bytes=work.tokens * work.vocabulary * 12 * slack, how=how, source=ACTIVATIONS)
+
+
 def together(amount: Amount, low: int) -> float:
     """Return the bytes of the gradients that are sent at a time."""
     return min(amount.trainable, BUCKET) * low
